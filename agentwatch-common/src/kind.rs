@@ -1,0 +1,107 @@
+//! What a record tells of: decoded from integers, with the unknown kept.
+
+/// Defines a closed list of names for the values of an integer, with `Unknown` for all others.
+macro_rules! numbered {
+    ($(#[$meta:meta])* $name:ident: $int:ty { $($(#[$vmeta:meta])* $variant:ident = $value:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name { $($(#[$vmeta])* $variant,)* /// A value that this version does not know.
+            Unknown($int) }
+        impl $name {
+            /// Every value with a name.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            /// The integer that stands for this in a record.
+            #[inline(always)]
+            pub const fn raw(self) -> $int { match self { $(Self::$variant => $value,)* Self::Unknown(n) => n } }
+            /// What the integer of a record stands for.
+            #[inline(always)]
+            pub const fn from_raw(raw: $int) -> Self { match raw { $($value => Self::$variant,)* n => Self::Unknown(n) } }
+        }
+    };
+}
+
+numbered! {
+    /// What happened: decides the fixed part that follows the header of a record.
+    RecordKind: u16 {
+        /// A process made another: [`crate::record::ForkBody`]. The header names the maker.
+        Fork = 1,
+        /// A process started a program: [`crate::record::ExecBody`].
+        Exec = 2,
+        /// More arguments of the exec before: [`crate::record::ArgsBody`].
+        ExecArgs = 3,
+        /// The last thread of a process ended: [`crate::record::ExitBody`].
+        Exit = 4,
+        /// A process changed its working directory: [`crate::record::FileBody`] with the new one.
+        Cwd = 5,
+        /// A process joined a session without an exec (cgroup, user): [`crate::record::JoinBody`].
+        Join = 6,
+        /// Opened for reading, writing or both: [`crate::record::FileBody`].
+        FileOpen = 16,
+        /// A regular file or a special one was created.
+        FileCreate = 17,
+        /// A name was removed.
+        FileDelete = 18,
+        /// Renamed, perhaps over another or in exchange with it.
+        FileRename = 19,
+        /// A hard link was made.
+        FileLink = 20,
+        /// A symbolic link was made; the second text is its target as given.
+        FileSymlink = 21,
+        /// The length was set.
+        FileTruncate = 22,
+        /// The mode was changed.
+        FileMode = 23,
+        /// The owner was changed.
+        FileOwner = 24,
+        /// An extended attribute was set or removed; the second text is its name.
+        FileXattr = 25,
+        /// A folder was created.
+        FileMkdir = 26,
+        /// A folder was removed.
+        FileRmdir = 27,
+        /// A file system was mounted; the second text is its source as given.
+        Mount = 28,
+        /// A file system was unmounted.
+        Unmount = 29,
+        /// Connected, or named a default peer: [`crate::record::NetBody`].
+        NetConnect = 48,
+        /// Sent to an address without a connection.
+        NetSend = 49,
+        /// Took a local address.
+        NetBind = 50,
+        /// Began to listen.
+        NetListen = 51,
+        /// Accepted a connection.
+        NetAccept = 52,
+    }
+}
+
+numbered! {
+    /// How a process came to its session.
+    Attribution: u8 {
+        /// Started by `agentwatch exec`.
+        Launched = 1,
+        /// Program or command line matched at exec.
+        MatchedExec = 2,
+        /// In a cgroup or unit that matches.
+        MatchedCgroup = 3,
+        /// Runs as a user that matches.
+        MatchedUser = 4,
+        /// Ran already when the daemon started.
+        Adopted = 5,
+    }
+}
+
+numbered! {
+    /// Why a record or a process was lost. Each is counted with its session and the record's kind.
+    LossReason: u16 {
+        /// The ring was full: the daemon did not keep up.
+        RingFull = 1,
+        /// No scratch buffer was free: too many programs preempted each other on one CPU.
+        ScratchBusy = 2,
+        /// The table of processes was full: the child is not followed.
+        ProcessTableFull = 3,
+        /// The table of cgroups was full: the cgroup is not followed.
+        CgroupTableFull = 4,
+    }
+}

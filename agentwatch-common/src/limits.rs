@@ -1,0 +1,42 @@
+//! Every bound of the kernel side, with its reason and what happens past it.
+
+/// Path components that one walk follows. Linux itself has no limit; 128 is what the verifier accepts on
+/// every supported kernel. Past it the record says [`crate::record::path_flag::TRUNCATED`].
+pub const PATH_COMPONENTS: u32 = 128;
+/// Bytes of one component, with its terminating NUL (`NAME_MAX` + 1).
+pub const NAME_BYTES: usize = 256;
+/// Bytes behind the fixed part of a record. Two paths of more than `PATH_MAX` fit. Past it the record
+/// says [`crate::record::path_flag::TRUNCATED`].
+pub const TAIL_BYTES: usize = 32 * 1024;
+/// Bytes of arguments in one record; longer argument lists are continued in further records.
+pub const ARGS_CHUNK_BYTES: usize = 16 * 1024;
+/// Records that one argument list may fill: 2 MiB, the usual `ARG_MAX`. Past it the last record says
+/// [`crate::record::args_flag::TRUNCATED`].
+pub const ARGS_CHUNKS: u32 = 128;
+/// Bytes of a command line that are matched against `run` patterns at exec.
+pub const MATCH_COMMAND_BYTES: u32 = 2048;
+/// Components of a program's path that are matched against `exec` patterns.
+pub const MATCH_COMPONENTS: u32 = 32;
+/// Bytes of a cgroup's path that are matched.
+pub const MATCH_CGROUP_BYTES: u32 = 1024;
+/// Live processes in sessions. Past it a child is not followed and the loss is counted.
+pub const PROCESSES: u32 = 65_536;
+/// Cgroups that belong to a session. Past it a new cgroup is not followed and the loss is counted.
+pub const CGROUPS: u32 = 8_192;
+/// Users whose processes become sessions.
+pub const USERS: u32 = 1_024;
+/// Pairs of session and operation with a loss that the daemon has not read yet. Past it losses are
+/// counted without their session.
+pub const LOSS_KEYS: u32 = 16_384;
+/// Bytes of the ring buffer between kernel and daemon: most of a second at 50,000 file events a second.
+pub const RING_BYTES: u32 = 8 * 1024 * 1024;
+/// Bytes waiting in the ring at which the daemon is woken at once and not at its next turn.
+pub const RING_WAKE_BYTES: u64 = 256 * 1024;
+/// Scratch buffers a CPU, for programs that preempt each other there.
+pub const SCRATCH_PER_CPU: u32 = 2;
+/// Scratch buffers that a program tries before it counts a loss.
+pub const SCRATCH_TRIES: u32 = 4;
+/// Entries (states times byte classes) of the matching automaton.
+pub const AUTOMATON_ENTRIES: u32 = 1 << 19;
+/// States of the matching automaton.
+pub const AUTOMATON_STATES: u32 = 1 << 15;

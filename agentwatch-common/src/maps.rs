@@ -1,0 +1,96 @@
+//! Keys and values of the maps that both sides touch.
+
+use core::mem::size_of;
+
+/// A live process in a session: value of the map `PROCESSES`, whose key is the process id.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessEntry {
+    /// The session's number. Never 0.
+    pub session: u64,
+    /// When the process began, nanoseconds since boot. 0 where the daemon wrote the entry and knows only
+    /// `start_ticks`: the kernel fills it in at the process's next act.
+    pub start_ns: u64,
+    /// The same in clock ticks of 10 ms, as `/proc/PID/stat` has it. Compared only while `start_ns` is 0.
+    pub start_ticks: u64,
+    /// Index of the session's agent.
+    pub agent: u32,
+    /// [`process_flag`].
+    pub flags: u32,
+}
+
+/// Flags of a [`ProcessEntry`].
+pub mod process_flag {
+    /// First process of its session.
+    pub const ROOT: u32 = 1;
+    /// Registered by `agentwatch exec` and not yet the program itself: its next exec is no sub-agent.
+    pub const LAUNCHING: u32 = 1 << 1;
+}
+
+/// A cgroup whose processes belong to a session: value of the map `CGROUPS`, whose key is the cgroup's id.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CgroupEntry {
+    /// The session's number.
+    pub session: u64,
+    /// Index of the agent.
+    pub agent: u32,
+    /// Padding, zero.
+    pub pad: u32,
+}
+
+/// Key of the map `LOSSES`; the value counts.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LossKey {
+    /// The session's number.
+    pub session: u64,
+    /// [`crate::kind::RecordKind`] of what was lost.
+    pub kind: u16,
+    /// [`crate::kind::LossReason`].
+    pub reason: u16,
+    /// Padding, zero.
+    pub pad: u32,
+}
+
+/// Indices into the array `CONTROL`.
+pub mod control {
+    /// 1 while the daemon waits without a deadline and wants to be woken by the next record.
+    pub const READER_IDLE: u32 = 0;
+    /// Number that the next session begun by the kernel gets.
+    pub const NEXT_SESSION: u32 = 1;
+    /// Losses that had no room in `LOSSES`.
+    pub const LOSSES_UNATTRIBUTED: u32 = 2;
+    /// Start state of the automaton over programs' paths, or 0 for none.
+    pub const START_PROGRAM: u32 = 3;
+    /// Start state of the automaton over command lines, or 0 for none.
+    pub const START_COMMAND: u32 = 4;
+    /// Start state of the automaton over cgroups' paths, or 0 for none.
+    pub const START_CGROUP: u32 = 5;
+    /// Byte classes of the automaton: the stride of its table.
+    pub const CLASSES: u32 = 6;
+    /// 1 where users are matched.
+    pub const MATCH_USERS: u32 = 7;
+    /// 1 where cgroups are matched.
+    pub const MATCH_CGROUPS: u32 = 8;
+    /// Entries of the array.
+    pub const LEN: u32 = 16;
+}
+
+/// Set in the number of a session that the daemon began and not the kernel, so that the two never meet.
+pub const SESSION_BY_DAEMON: u64 = 1 << 63;
+
+/// The automaton that matches programs, command lines and cgroups: see `agentwatch::matcher`.
+///
+/// `AUTOMATON[state * classes + class_of(byte)]` is the next state; state 0 is dead. `ACCEPT[state]` is the
+/// index of the agent that matches where the text ends in that state, plus one, or 0.
+pub mod automaton {
+    /// No way on from here, and no match.
+    pub const DEAD: u32 = 0;
+}
+
+const _: () = {
+    assert!(size_of::<ProcessEntry>() == 32);
+    assert!(size_of::<CgroupEntry>() == 16);
+    assert!(size_of::<LossKey>() == 16);
+};

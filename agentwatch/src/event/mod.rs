@@ -1,0 +1,10 @@
+//! The event as users see it: one JSON object a line of the attribution log.
+//!
+//! Names follow OpenTelemetry's semantic conventions where one exists. This module is pure data; it
+//! knows neither the kernel's records (`decode`) nor where events are kept (`log`).
+
+pub mod bytes;
+mod model;
+
+pub use bytes::ObservedText;
+pub use model::*;

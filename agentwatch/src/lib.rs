@@ -1,0 +1,5 @@
+//! agentwatch: the daemon, the command line, and the library that both are made of.
+//!
+//! The folders are the stages of the data's way, in order: see `ARCHITECTURE.md`.
+
+pub mod event;

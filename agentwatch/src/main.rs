@@ -1,0 +1,2 @@
+//! The `agentwatch` command.
+fn main() {}
