@@ -5,6 +5,7 @@
 
 pub mod bytes;
 mod model;
+pub mod time;
 
 pub use bytes::ObservedText;
 pub use model::*;

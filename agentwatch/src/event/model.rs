@@ -222,7 +222,8 @@ pub struct Exit {
 pub struct Loss {
     /// Kind of the events that are missing.
     pub kind: String,
-    /// Why: `ring_full`, `scratch_busy`, `process_table_full`, `cgroup_table_full`, `undecodable`, `disk_full`.
+    /// Why: `ring_full`, `scratch_busy`, `process_table_full`, `cgroup_table_full`, `undecodable`, `disk_full`,
+    /// `log_unwritable`.
     pub reason: String,
     /// How many.
     pub count: u64,
@@ -234,34 +235,6 @@ pub struct Loss {
 pub enum Encoding {
     /// Each byte that is not printable ASCII, and `%`, is `%XX`.
     Percent,
-}
-
-/// Operations of the contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "the contract's own words")]
-pub enum Op {
-    Exec,
-    Run,
-    Read,
-    Write,
-    Delete,
-    Connect,
-    Listen,
-}
-
-/// What was decided.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "the contract's own words")]
-pub enum Verdict {
-    #[default]
-    Allowed,
-    Logged,
-    WouldDeny,
-    Held,
-    Denied,
-    Killed,
 }
 
 /// How a process came to its session.
@@ -278,66 +251,97 @@ pub enum How {
     Caused,
 }
 
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "each name says what happened")]
-pub enum Kind {
-    #[serde(rename = "process.fork")]
-    ProcessFork,
-    #[serde(rename = "process.exec")]
-    ProcessExec,
-    #[serde(rename = "process.exit")]
-    ProcessExit,
-    #[serde(rename = "file.open")]
-    FileOpen,
-    #[serde(rename = "file.create")]
-    FileCreate,
-    #[serde(rename = "file.delete")]
-    FileDelete,
-    #[serde(rename = "file.rename")]
-    FileRename,
-    #[serde(rename = "file.link")]
-    FileLink,
-    #[serde(rename = "file.symlink")]
-    FileSymlink,
-    #[serde(rename = "file.truncate")]
-    FileTruncate,
-    #[serde(rename = "file.mode")]
-    FileMode,
-    #[serde(rename = "file.owner")]
-    FileOwner,
-    #[serde(rename = "file.xattr")]
-    FileXattr,
-    #[serde(rename = "file.mkdir")]
-    FileMkdir,
-    #[serde(rename = "file.rmdir")]
-    FileRmdir,
-    #[serde(rename = "mount")]
-    Mount,
-    #[serde(rename = "unmount")]
-    Unmount,
-    #[serde(rename = "net.connect")]
-    NetConnect,
-    #[serde(rename = "net.send")]
-    NetSend,
-    #[serde(rename = "net.bind")]
-    NetBind,
-    #[serde(rename = "net.listen")]
-    NetListen,
-    #[serde(rename = "net.accept")]
-    NetAccept,
-    #[serde(rename = "session.start")]
-    SessionStart,
-    #[serde(rename = "session.end")]
-    SessionEnd,
-    #[serde(rename = "daemon.start")]
-    DaemonStart,
-    #[serde(rename = "daemon.stop")]
-    DaemonStop,
-    #[serde(rename = "log.recovered")]
-    LogRecovered,
-    #[serde(rename = "loss")]
-    Loss,
+/// Defines an enum whose variants have a name each, so that a name is written in one place.
+macro_rules! named {
+    ($(#[$meta:meta])* $type:ident { $($(#[$variant_meta:meta])* $variant:ident = $name:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum $type {
+            $($(#[$variant_meta])* #[serde(rename = $name)] $variant,)+
+        }
+
+        impl $type {
+            /// All of them, in the order of the contract.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The name as events and commands spell it.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+
+            /// The one that has this name.
+            #[must_use]
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name { $($name => Some(Self::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+
+named! {
+    /// Operations of the contract.
+    #[expect(missing_docs, reason = "the contract's own words")]
+    Op {
+        Exec = "exec",
+        Run = "run",
+        Read = "read",
+        Write = "write",
+        Delete = "delete",
+        Connect = "connect",
+        Listen = "listen",
+    }
+}
+
+named! {
+    /// What was decided.
+    #[expect(missing_docs, reason = "the contract's own words")]
+    #[derive(Default)]
+    Verdict {
+        #[default]
+        Allowed = "allowed",
+        Logged = "logged",
+        WouldDeny = "would-deny",
+        Held = "held",
+        Denied = "denied",
+        Killed = "killed",
+    }
+}
+
+named! {
+    /// What happened.
+    #[expect(missing_docs, reason = "each name says what happened")]
+    Kind {
+        ProcessFork = "process.fork",
+        ProcessExec = "process.exec",
+        ProcessExit = "process.exit",
+        FileOpen = "file.open",
+        FileCreate = "file.create",
+        FileDelete = "file.delete",
+        FileRename = "file.rename",
+        FileLink = "file.link",
+        FileSymlink = "file.symlink",
+        FileTruncate = "file.truncate",
+        FileMode = "file.mode",
+        FileOwner = "file.owner",
+        FileXattr = "file.xattr",
+        FileMkdir = "file.mkdir",
+        FileRmdir = "file.rmdir",
+        Mount = "mount",
+        Unmount = "unmount",
+        NetConnect = "net.connect",
+        NetSend = "net.send",
+        NetBind = "net.bind",
+        NetListen = "net.listen",
+        NetAccept = "net.accept",
+        SessionStart = "session.start",
+        SessionEnd = "session.end",
+        DaemonStart = "daemon.start",
+        DaemonStop = "daemon.stop",
+        LogRecovered = "log.recovered",
+        LogRemoved = "log.removed",
+        Loss = "loss",
+    }
 }
 
 const fn one() -> u64 {
