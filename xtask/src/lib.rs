@@ -1,0 +1,12 @@
+//! Set-up, virtual machines, tests, demo and benchmarks of agentwatch, as a library for `xtask`
+//! and for the live tests.
+
+#![cfg(feature = "host")]
+
+pub mod apt;
+pub mod cache;
+pub mod cmd;
+pub mod job;
+pub mod paths;
+pub mod setup;
+pub mod vm;
