@@ -9,6 +9,7 @@
 pub mod kind;
 pub mod limits;
 pub mod maps;
+pub mod offsets;
 pub mod record;
 
 /// Version of everything in this crate that crosses the boundary. Each record carries it, and a daemon

@@ -21,6 +21,9 @@ pub const MATCH_COMPONENTS: u32 = 32;
 pub const MATCH_CGROUP_BYTES: u32 = 1024;
 /// Live processes in sessions. Past it a child is not followed and the loss is counted.
 pub const PROCESSES: u32 = 65_536;
+/// Sessions, ended ones included until the daemon removes them. Past it a new one is begun all the same,
+/// but a daemon that restarts will not know its parent.
+pub const SESSIONS: u32 = 16_384;
 /// Cgroups that belong to a session. Past it a new cgroup is not followed and the loss is counted.
 pub const CGROUPS: u32 = 8_192;
 /// Users whose processes become sessions.

@@ -27,6 +27,25 @@ pub mod process_flag {
     pub const LAUNCHING: u32 = 1 << 1;
 }
 
+/// A session: value of the map `SESSIONS`, whose key is the session's number. Kept so that a daemon that
+/// restarts, or that lost the record of its beginning, still knows it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionEntry {
+    /// Number of the session in which it was begun, or 0.
+    pub parent: u64,
+    /// When it began, nanoseconds since boot.
+    pub since_ns: u64,
+    /// Process id of its first process.
+    pub root_pid: u32,
+    /// Index of its agent in the table in force when it began.
+    pub agent: u32,
+    /// [`crate::kind::Attribution`].
+    pub attribution: u8,
+    /// Padding, zero.
+    pub pad: [u8; 7],
+}
+
 /// A cgroup whose processes belong to a session: value of the map `CGROUPS`, whose key is the cgroup's id.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,6 +110,7 @@ pub mod automaton {
 
 const _: () = {
     assert!(size_of::<ProcessEntry>() == 32);
+    assert!(size_of::<SessionEntry>() == 32);
     assert!(size_of::<CgroupEntry>() == 16);
     assert!(size_of::<LossKey>() == 16);
 };

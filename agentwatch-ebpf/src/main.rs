@@ -1,2 +1,39 @@
+//! The kernel programs of agentwatch.
+//!
+//! Each file holds the programs of one topic and names the kernel function that each hangs on. What they
+//! share: [`kernel`] reads fields at the offsets that the loader found in BTF, [`session`] says whether a
+//! process belongs to a session, [`path`] walks names, [`record`] puts a record into the ring.
+//!
+//! A process outside any session pays for one look-up in `PROCESSES` and leaves.
 #![no_std]
 #![no_main]
+#![feature(core_intrinsics)]
+#![expect(internal_features, reason = "see `atomic`")]
+
+mod atomic;
+mod automaton;
+mod cgroup;
+mod exec;
+mod file;
+mod file_change;
+mod kernel;
+mod maps;
+mod mount;
+mod net;
+mod path;
+mod process;
+mod record;
+mod session;
+mod user;
+
+/// The kernel lets only programs that are GPL-compatible call the helpers for tracing and LSM.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // SAFETY: the verifier refuses programs in which a panic can be reached, so this never runs.
+    unsafe { core::hint::unreachable_unchecked() }
+}

@@ -1,0 +1,113 @@
+//! Files opened, and the working directory.
+
+use agentwatch_common::{kind::RecordKind, record::FileBody};
+use aya_ebpf::{
+    macros::{fentry, lsm},
+    programs::{FEntryContext, LsmContext},
+};
+
+use crate::{
+    kernel::{Address, field, offset, read_or},
+    path::{self, Place},
+    record::{Record, fill, part},
+    session::{Member, Task},
+};
+
+/// `f_flags` of an open that belongs to an exec, whose own event tells of it.
+const FMODE_EXEC: u32 = 0x20;
+
+/// What a record on a file says beside its paths.
+#[derive(Clone, Copy)]
+pub struct Facts {
+    /// See [`FileBody::flags`].
+    pub flags: u32,
+    /// See [`FileBody::mode`].
+    pub mode: u32,
+    /// See [`FileBody::uid`].
+    pub uid: u32,
+    /// See [`FileBody::gid`].
+    pub gid: u32,
+}
+
+impl Facts {
+    /// Nothing but the paths.
+    pub const NONE: Self = Self { flags: 0, mode: 0, uid: u32::MAX, gid: u32::MAX };
+}
+
+/// `fs/open.c`, `do_dentry_open()`: `int file_open(struct file *file)`, since 3.5 (as `dentry_open`), this
+/// form since 4.18. io_uring and odd system calls pass it too. `O_PATH` does not.
+#[lsm(hook = "file_open")]
+pub fn file_open(ctx: LsmContext) -> i32 {
+    let Some(member) = Member::current() else { return 0 };
+    let file: Task = ctx.arg(0);
+    // SAFETY: a typed argument (see `field!`).
+    let flags = unsafe { field!(file, file_f_flags, u32) };
+    if flags & FMODE_EXEC != 0 {
+        return 0;
+    }
+    // SAFETY: as above.
+    let inode = unsafe { field!(file, file_f_inode, Address) };
+    let mode = u32::from(read_or(inode, offset!(inode_i_mode), 0u16));
+    let place = Place::read(file.wrapping_add(offset!(file_f_path)));
+    report_one(&member, RecordKind::FileOpen, place, Facts { flags, mode, ..Facts::NONE });
+    0
+}
+
+/// `fs/fs_struct.c`, `void set_fs_pwd(struct fs_struct *fs, const struct path *path)`, since 2.6.
+///
+/// No LSM hook tells of a changed working directory. Without it relative names in arguments cannot be read.
+#[fentry(function = "set_fs_pwd")]
+pub fn change_cwd(ctx: FEntryContext) -> i32 {
+    let Some(member) = Member::current() else { return 0 };
+    report_one(&member, RecordKind::Cwd, Place::read(ctx.arg(1)), Facts::NONE);
+    0
+}
+
+/// Reports an act on one file.
+#[inline(always)]
+pub fn report_one(member: &Member, kind: RecordKind, place: Place, facts: Facts) {
+    let Some((record, body)) = begin(member, kind, place, facts) else { return };
+    let mut at = 0;
+    path::append(record.tail(), &mut at, place, part!(body, path), part!(body, path_fs));
+    record.submit(member, kind, at);
+    record.release();
+}
+
+/// Reports an act on two files.
+#[inline(always)]
+pub fn report_two(member: &Member, kind: RecordKind, places: [Place; 2], facts: Facts) {
+    let Some((record, body)) = begin(member, kind, places[0], facts) else { return };
+    let mut at = 0;
+    path::append(record.tail(), &mut at, places[0], part!(body, path), part!(body, path_fs));
+    path::append(record.tail(), &mut at, places[1], part!(body, path_to), part!(body, path_to_fs));
+    fill!(body, ino_to: places[1].ino());
+    record.submit(member, kind, at);
+    record.release();
+}
+
+/// Reports an act on one file with a text that the caller gave, in kernel memory.
+#[inline(always)]
+pub fn report_with_text(member: &Member, kind: RecordKind, place: Place, text: Address, facts: Facts) {
+    let Some((record, body)) = begin(member, kind, place, facts) else { return };
+    let mut at = 0;
+    path::append(record.tail(), &mut at, place, part!(body, path), part!(body, path_fs));
+    path::append_text(record.tail(), &mut at, text, part!(body, path_to));
+    record.submit(member, kind, at);
+    record.release();
+}
+
+/// Takes a buffer and fills in what is no path.
+#[inline(always)]
+fn begin(member: &Member, kind: RecordKind, place: Place, facts: Facts) -> Option<(Record, *mut FileBody)> {
+    let record = Record::take::<FileBody>(member, kind)?;
+    let body = record.body::<FileBody>();
+    fill!(
+        body,
+        ino: place.ino(),
+        flags: facts.flags,
+        mode: facts.mode,
+        uid: facts.uid,
+        gid: facts.gid,
+    );
+    Some((record, body))
+}

@@ -1,0 +1,147 @@
+//! Names and attributes of files changed.
+//!
+//! The `path_*` hooks know the mount and so the whole path; `CONFIG_SECURITY_PATH` brings them. Those on
+//! extended attributes know only the name, and their path is given within its file system.
+
+use agentwatch_common::kind::RecordKind;
+use aya_ebpf::{macros::lsm, programs::LsmContext};
+
+use crate::{
+    file::{Facts, report_one, report_two, report_with_text},
+    kernel::{Address, offset, pointer},
+    path::Place,
+    session::Member,
+};
+
+/// A name in the folder that a hook got as `const struct path *dir`.
+#[inline(always)]
+fn name_in(dir: Address, dentry: Address) -> Place {
+    Place { mnt: pointer(dir, offset!(path_mnt)), dentry }
+}
+
+/// `fs/namei.c`, `may_o_create()` and `do_mknodat()`:
+/// `int path_mknod(const struct path *dir, struct dentry *dentry, umode_t mode, unsigned int dev)`, since 2.6.29.
+#[lsm(hook = "path_mknod")]
+pub fn file_create(ctx: LsmContext) -> i32 {
+    let Some(member) = Member::current() else { return 0 };
+    let facts = Facts { mode: ctx.arg::<u32>(2) & 0xffff, ..Facts::NONE };
+    report_one(&member, RecordKind::FileCreate, name_in(ctx.arg(0), ctx.arg(1)), facts);
+    0
+}
+
+/// `fs/namei.c`, `do_mkdirat()`:
+/// `int path_mkdir(const struct path *dir, struct dentry *dentry, umode_t mode)`, since 2.6.29.
+#[lsm(hook = "path_mkdir")]
+pub fn file_mkdir(ctx: LsmContext) -> i32 {
+    let Some(member) = Member::current() else { return 0 };
+    let facts = Facts { mode: ctx.arg::<u32>(2) & 0xffff, ..Facts::NONE };
+    report_one(&member, RecordKind::FileMkdir, name_in(ctx.arg(0), ctx.arg(1)), facts);
+    0
+}
+
+/// `fs/namei.c`, `do_rmdir()`: `int path_rmdir(const struct path *dir, struct dentry *dentry)`, since 2.6.29.
+#[lsm(hook = "path_rmdir")]
+pub fn file_rmdir(ctx: LsmContext) -> i32 {
+    let Some(member) = Member::current() else { return 0 };
+    report_one(&member, RecordKind::FileRmdir, name_in(ctx.arg(0), ctx.arg(1)), Facts::NONE);
+    0
+}
+
+/// `fs/namei.c`, `do_unlinkat()`: `int path_unlink(const struct path *dir, struct dentry *dentry)`, since 2.6.29.
+#[lsm(hook = "path_unlink")]
+pub fn file_delete(ctx: LsmContext) -> i32 {
+    let Some(member) = Member::current() else { return 0 };
+    report_one(&member, RecordKind::FileDelete, name_in(ctx.arg(0), ctx.arg(1)), Facts::NONE);
+    0
+}
+
+/// `fs/namei.c`, `do_renameat2()`: `int path_rename(const struct path *old_dir, struct dentry *old_dentry,
+/// const struct path *new_dir, struct dentry *new_dentry, unsigned int flags)`, since 2.6.29; `flags` since
+/// 5.19. Before that the fifth word is the verdict of earlier programs, which is 0.
+#[lsm(hook = "path_rename")]
+pub fn file_rename(ctx: LsmContext) -> i32 {
+    let Some(member) = Member::current() else { return 0 };
+    let places = [name_in(ctx.arg(0), ctx.arg(1)), name_in(ctx.arg(2), ctx.arg(3))];
+    let facts = Facts { flags: ctx.arg(4), ..Facts::NONE };
+    report_two(&member, RecordKind::FileRename, places, facts);
+    0
+}
+
+/// `fs/namei.c`, `do_linkat()`: `int path_link(struct dentry *old_dentry, const struct path *new_dir,
+/// struct dentry *new_dentry)`, since 2.6.29. The old name is on the same mount as the new.
+#[lsm(hook = "path_link")]
+pub fn file_link(ctx: LsmContext) -> i32 {
+    let Some(member) = Member::current() else { return 0 };
+    let places = [name_in(ctx.arg(1), ctx.arg(0)), name_in(ctx.arg(1), ctx.arg(2))];
+    report_two(&member, RecordKind::FileLink, places, Facts::NONE);
+    0
+}
+
+/// `fs/namei.c`, `do_symlinkat()`: `int path_symlink(const struct path *dir, struct dentry *dentry,
+/// const char *old_name)`, since 2.6.29.
+#[lsm(hook = "path_symlink")]
+pub fn file_symlink(ctx: LsmContext) -> i32 {
+    let Some(member) = Member::current() else { return 0 };
+    let place = name_in(ctx.arg(0), ctx.arg(1));
+    report_with_text(&member, RecordKind::FileSymlink, place, ctx.arg(2), Facts::NONE);
+    0
+}
+
+/// `fs/open.c`, `vfs_truncate()`: `int path_truncate(const struct path *path)`, since 2.6.29. Before 6.2 also
+/// for `ftruncate` and `O_TRUNC`.
+#[lsm(hook = "path_truncate")]
+pub fn file_truncate_path(ctx: LsmContext) -> i32 {
+    let Some(member) = Member::current() else { return 0 };
+    report_one(&member, RecordKind::FileTruncate, Place::read(ctx.arg(0)), Facts::NONE);
+    0
+}
+
+/// `fs/open.c`, `do_ftruncate()`, and `fs/namei.c`, `handle_truncate()`:
+/// `int file_truncate(struct file *file)`, since 6.2.
+#[lsm(hook = "file_truncate")]
+pub fn file_truncate_open(ctx: LsmContext) -> i32 {
+    let Some(member) = Member::current() else { return 0 };
+    let file: Address = ctx.arg(0);
+    let place = Place::read(file.wrapping_add(offset!(file_f_path)));
+    report_one(&member, RecordKind::FileTruncate, place, Facts::NONE);
+    0
+}
+
+/// `fs/open.c`, `chmod_common()`: `int path_chmod(const struct path *path, umode_t mode)`, since 3.1.
+#[lsm(hook = "path_chmod")]
+pub fn file_mode(ctx: LsmContext) -> i32 {
+    let Some(member) = Member::current() else { return 0 };
+    let facts = Facts { mode: ctx.arg::<u32>(1) & 0xffff, ..Facts::NONE };
+    report_one(&member, RecordKind::FileMode, Place::read(ctx.arg(0)), facts);
+    0
+}
+
+/// `fs/open.c`, `chown_common()`: `int path_chown(const struct path *path, kuid_t uid, kgid_t gid)`, since
+/// 2.6.29. Arguments that are structures can be traced since 6.1.
+#[lsm(hook = "path_chown")]
+pub fn file_owner(ctx: LsmContext) -> i32 {
+    let Some(member) = Member::current() else { return 0 };
+    let facts = Facts { uid: ctx.arg(1), gid: ctx.arg(2), ..Facts::NONE };
+    report_one(&member, RecordKind::FileOwner, Place::read(ctx.arg(0)), facts);
+    0
+}
+
+/// `fs/xattr.c`, `__vfs_setxattr_locked()`: `int inode_setxattr(struct mnt_idmap *idmap,
+/// struct dentry *dentry, const char *name, const void *value, size_t size, int flags)`, this form since 5.12.
+#[lsm(hook = "inode_setxattr")]
+pub fn file_xattr_set(ctx: LsmContext) -> i32 {
+    let Some(member) = Member::current() else { return 0 };
+    let place = Place { mnt: core::ptr::null(), dentry: ctx.arg(1) };
+    report_with_text(&member, RecordKind::FileXattr, place, ctx.arg(2), Facts::NONE);
+    0
+}
+
+/// `fs/xattr.c`, `__vfs_removexattr_locked()`: `int inode_removexattr(struct mnt_idmap *idmap,
+/// struct dentry *dentry, const char *name)`, this form since 5.12.
+#[lsm(hook = "inode_removexattr")]
+pub fn file_xattr_remove(ctx: LsmContext) -> i32 {
+    let Some(member) = Member::current() else { return 0 };
+    let place = Place { mnt: core::ptr::null(), dentry: ctx.arg(1) };
+    report_with_text(&member, RecordKind::FileXattr, place, ctx.arg(2), Facts::NONE);
+    0
+}

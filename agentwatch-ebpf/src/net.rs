@@ -1,0 +1,249 @@
+//! The network, Unix sockets and vsock.
+//!
+//! Addresses in these hooks are the kernel's own copies: what a second thread does to the caller's memory
+//! makes no difference. A Unix socket is told by the socket that is reached and not by the name given.
+
+use agentwatch_common::{
+    kind::RecordKind,
+    record::{ADDRESS_BYTES, NetBody},
+};
+use aya_ebpf::{helpers::generated::bpf_probe_read_kernel, macros::lsm, programs::LsmContext};
+
+use crate::{
+    kernel::{Address, field, offset, pointer, read_or},
+    path::{self, Place},
+    record::{Record, fill, part},
+    session::{Member, Task},
+};
+
+const AF_UNIX: u16 = 1;
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+const AF_NETLINK: u16 = 16;
+const AF_VSOCK: u16 = 40;
+
+/// `net/socket.c`, `__sys_connect_file()`:
+/// `int socket_connect(struct socket *sock, struct sockaddr *address, int addrlen)`, since 2.6.
+/// Unix sockets are told by [`unix_connect`] and [`unix_send`].
+#[lsm(hook = "socket_connect")]
+pub fn net_connect(ctx: LsmContext) -> i32 {
+    let Some(member) = Member::current() else { return 0 };
+    let socket = Socket::of(ctx.arg(0));
+    if socket.family != AF_UNIX && socket.family != AF_NETLINK {
+        report_address(&member, RecordKind::NetConnect, &socket, ctx.arg(1), ctx.arg(2));
+    }
+    0
+}
+
+/// `net/socket.c`, `sock_sendmsg()`:
+/// `int socket_sendmsg(struct socket *sock, struct msghdr *msg, int size)`, since 2.6.
+/// Without an address it is a send on a connection, which is no event. With one it may also connect (TCP
+/// Fast Open).
+#[lsm(hook = "socket_sendmsg")]
+pub fn net_send(ctx: LsmContext) -> i32 {
+    let message: Task = ctx.arg(1);
+    // SAFETY: a typed argument (see `field!`).
+    let name = unsafe { field!(message, msghdr_msg_name, Address) };
+    if name.is_null() {
+        return 0;
+    }
+    let Some(member) = Member::current() else { return 0 };
+    let socket = Socket::of(ctx.arg(0));
+    if socket.family != AF_UNIX && socket.family != AF_NETLINK {
+        // SAFETY: as above.
+        let len = unsafe { field!(message, msghdr_msg_namelen, i32) };
+        report_address(&member, RecordKind::NetSend, &socket, name, len);
+    }
+    0
+}
+
+/// `net/socket.c`, `__sys_bind()`:
+/// `int socket_bind(struct socket *sock, struct sockaddr *address, int addrlen)`, since 2.6.
+#[lsm(hook = "socket_bind")]
+pub fn net_bind(ctx: LsmContext) -> i32 {
+    let Some(member) = Member::current() else { return 0 };
+    let socket = Socket::of(ctx.arg(0));
+    if socket.family != AF_NETLINK {
+        report_address(&member, RecordKind::NetBind, &socket, ctx.arg(1), ctx.arg(2));
+    }
+    0
+}
+
+/// `net/socket.c`, `__sys_listen()`: `int socket_listen(struct socket *sock, int backlog)`, since 2.6.
+#[lsm(hook = "socket_listen")]
+pub fn net_listen(ctx: LsmContext) -> i32 {
+    let Some(member) = Member::current() else { return 0 };
+    let socket = Socket::of(ctx.arg(0));
+    report_socket(&member, RecordKind::NetListen, &socket, End::Local);
+    0
+}
+
+/// `include/net/sock.h`, `sock_graft()`: `void sock_graft(struct sock *sk, struct socket *parent)`, since 2.6.
+/// The connection gets its socket: here, and not in `socket_accept`, the peer is known.
+#[lsm(hook = "sock_graft")]
+pub fn net_accept(ctx: LsmContext) -> i32 {
+    let Some(member) = Member::current() else { return 0 };
+    let socket = Socket::from_sk(ctx.arg(0));
+    if matches!(socket.family, AF_UNIX | AF_INET | AF_INET6 | AF_VSOCK) {
+        report_socket(&member, RecordKind::NetAccept, &socket, End::Peer);
+    }
+    0
+}
+
+/// `net/unix/af_unix.c`, `unix_stream_connect()`: `int unix_stream_connect(struct sock *sock,
+/// struct sock *other, struct sock *newsk)`, since 2.6.39. `other` is the socket that listens.
+#[lsm(hook = "unix_stream_connect")]
+pub fn unix_connect(ctx: LsmContext) -> i32 {
+    let Some(member) = Member::current() else { return 0 };
+    let other = Socket::from_sk(ctx.arg(1));
+    report_socket(&member, RecordKind::NetConnect, &other, End::Local);
+    0
+}
+
+/// `net/unix/af_unix.c`, `unix_dgram_connect()` and `unix_dgram_sendmsg()`:
+/// `int unix_may_send(struct socket *sock, struct socket *other)`, since 2.6.
+/// A socket without a name (one of a pair) is no address, and no event.
+#[lsm(hook = "unix_may_send")]
+pub fn unix_send(ctx: LsmContext) -> i32 {
+    let Some(member) = Member::current() else { return 0 };
+    let other = Socket::of(ctx.arg(1));
+    if !pointer(other.sk, offset!(unix_sock_addr)).is_null() {
+        report_socket(&member, RecordKind::NetSend, &other, End::Local);
+    }
+    0
+}
+
+/// A socket's protocol side, and what kind it is.
+struct Socket {
+    sk: Address,
+    family: u16,
+    kind: u16,
+    protocol: u16,
+}
+
+impl Socket {
+    /// From a `struct socket`.
+    #[inline(always)]
+    fn of(socket: Address) -> Self {
+        Self::from_sk(pointer(socket, offset!(socket_sk)))
+    }
+
+    /// From a `struct sock`.
+    #[inline(always)]
+    fn from_sk(sk: Address) -> Self {
+        Self {
+            sk,
+            family: read_or(sk, offset!(sock_family), 0),
+            kind: read_or(sk, offset!(sock_type), 0),
+            protocol: read_or(sk, offset!(sock_protocol), 0),
+        }
+    }
+}
+
+/// Which end of a socket is the address of a record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Local,
+    Peer,
+}
+
+/// Begins the fixed part of a record about a socket.
+#[inline(always)]
+fn begin(record: &Record, socket: &Socket) -> *mut NetBody {
+    let body = record.body::<NetBody>();
+    fill!(body, family: socket.family, socket_type: socket.kind, protocol: socket.protocol);
+    body
+}
+
+/// Reports an act with the address that was given.
+#[inline(always)]
+fn report_address(member: &Member, kind: RecordKind, socket: &Socket, address: Address, len: i32) {
+    let Some(record) = Record::take::<NetBody>(member, kind) else { return };
+    let body = begin(&record, socket);
+    copy_address(body, address, len);
+    record.submit(member, kind, 0);
+    record.release();
+}
+
+/// Copies an address of kernel memory; one longer than any real one is cut, and its length tells.
+#[inline(always)]
+fn copy_address(body: *mut NetBody, address: Address, len: i32) {
+    if len <= 0 {
+        return;
+    }
+    let bytes = if len > ADDRESS_BYTES as i32 { ADDRESS_BYTES as u32 } else { len as u32 };
+    // SAFETY: at most ADDRESS_BYTES into the field of that size; the body is valid scratch memory.
+    unsafe {
+        bpf_probe_read_kernel((&raw mut (*body).address).cast(), bytes, address.cast());
+        (&raw mut (*body).address_len).write(len as u16);
+    }
+}
+
+/// Reports an act with the address of a socket.
+#[inline(always)]
+fn report_socket(member: &Member, kind: RecordKind, socket: &Socket, end: End) {
+    let Some(record) = Record::take::<NetBody>(member, kind) else { return };
+    let body = begin(&record, socket);
+    let mut tail = 0;
+    match socket.family {
+        AF_UNIX => tail = unix_address(&record, body, socket.sk),
+        AF_VSOCK => {
+            let from = if end == End::Local { offset!(vsock_local_addr) } else { offset!(vsock_remote_addr) };
+            copy_address(body, socket.sk.wrapping_add(from), VSOCK_ADDRESS_BYTES);
+        }
+        AF_INET | AF_INET6 => inet_address(body, socket, end),
+        _ => {}
+    }
+    record.submit(member, kind, tail);
+    record.release();
+}
+
+/// Size of `struct sockaddr_vm`.
+const VSOCK_ADDRESS_BYTES: i32 = 16;
+
+/// The name of a Unix socket, and where its file is.
+#[inline(always)]
+fn unix_address(record: &Record, body: *mut NetBody, sk: Address) -> u64 {
+    let address = pointer(sk, offset!(unix_sock_addr));
+    if address.is_null() {
+        return 0;
+    }
+    let len = read_or(address, offset!(unix_address_len), 0i32);
+    copy_address(body, address.wrapping_add(offset!(unix_address_name)), len);
+    let place = Place::read(sk.wrapping_add(offset!(unix_sock_path)));
+    if place.dentry.is_null() {
+        return 0;
+    }
+    let mut at = 0;
+    path::append(record.tail(), &mut at, place, part!(body, path), part!(body, path_fs));
+    fill!(body, ino: place.ino());
+    at
+}
+
+/// Addresses of an IP socket: the wanted end as a `sockaddr`, and the local one.
+#[inline(always)]
+fn inet_address(body: *mut NetBody, socket: &Socket, end: End) {
+    let sk = socket.sk;
+    let local_port: u16 = read_or(sk, offset!(sock_num), 0);
+    let port = if end == End::Local { local_port.to_be() } else { read_or(sk, offset!(sock_dport), 0) };
+    // SAFETY: all inside the body, which is valid scratch memory; the fields of a `sockaddr` are aligned in
+    // `address`, which is aligned to 8.
+    unsafe {
+        let address: *mut u8 = (&raw mut (*body).address).cast();
+        let local: *mut u8 = (&raw mut (*body).local_addr).cast();
+        address.cast::<u16>().write(socket.family);
+        address.add(2).cast::<u16>().write(port);
+        (&raw mut (*body).local_port).write(local_port);
+        if socket.family == AF_INET {
+            let from = if end == End::Local { offset!(sock_rcv_saddr) } else { offset!(sock_daddr) };
+            bpf_probe_read_kernel(address.add(4).cast(), 4, sk.wrapping_add(from).cast());
+            bpf_probe_read_kernel(local.cast(), 4, sk.wrapping_add(offset!(sock_rcv_saddr)).cast());
+            (&raw mut (*body).address_len).write(16);
+        } else {
+            let from = if end == End::Local { offset!(sock_v6_rcv_saddr) } else { offset!(sock_v6_daddr) };
+            bpf_probe_read_kernel(address.add(8).cast(), 16, sk.wrapping_add(from).cast());
+            bpf_probe_read_kernel(local.cast(), 16, sk.wrapping_add(offset!(sock_v6_rcv_saddr)).cast());
+            (&raw mut (*body).address_len).write(28);
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Building a record and putting it into the ring; counting what could not be.
+
+use agentwatch_common::{
+    ABI,
+    kind::{LossReason, RecordKind},
+    limits::{NAME_BYTES, RING_WAKE_BYTES, SCRATCH_PER_CPU, SCRATCH_TRIES, TAIL_BYTES},
+    maps::{LossKey, control},
+    record::RecordHeader,
+};
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_NOEXIST, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::{
+        bpf_get_smp_processor_id,
+        generated::{bpf_ktime_get_boot_ns, bpf_ringbuf_output},
+    },
+};
+
+use crate::{
+    atomic,
+    kernel::constant,
+    maps::{CONTROL, EVENTS, LOSSES, SCRATCH, SCRATCH_SLOTS},
+    session::Member,
+};
+
+/// Room for the header and the largest fixed part.
+pub const FIXED_BYTES: usize = 256;
+/// Bytes of a scratch record. The last name may start at the very end of the tail.
+pub const RECORD_BYTES: usize = FIXED_BYTES + TAIL_BYTES + NAME_BYTES;
+
+/// A buffer in which one program builds one record.
+///
+/// Programs can be preempted, and others then run on the same CPU, so a buffer a CPU is not enough:
+/// whoever uses one marks it.
+#[repr(C)]
+pub struct Scratch {
+    busy: u64,
+    record: [u8; RECORD_BYTES],
+}
+
+/// A scratch buffer in use, with the place of the tail's end.
+pub struct Record {
+    scratch: *mut Scratch,
+    /// Bytes of header and fixed part.
+    fixed: usize,
+}
+
+impl Record {
+    /// Takes a free buffer for a record with a fixed part of `B`; counts a loss where there is none.
+    #[inline(always)]
+    pub fn take<B>(member: &Member, kind: RecordKind) -> Option<Self> {
+        let Some(scratch) = free_scratch() else {
+            count_loss(member.session, kind, LossReason::ScratchBusy);
+            return None;
+        };
+        Some(Self { scratch, fixed: size_of::<RecordHeader>() + size_of::<B>() })
+    }
+
+    /// First byte of the record.
+    #[inline(always)]
+    fn start(&self) -> *mut u8 {
+        // SAFETY: the field of a map value that is valid for the whole run of the program.
+        unsafe { (&raw mut (*self.scratch).record).cast() }
+    }
+
+    /// First byte of the tail. [`TAIL_BYTES`] and one name more may be written there.
+    #[inline(always)]
+    pub fn tail(&self) -> *mut u8 {
+        // SAFETY: header and fixed part are smaller than FIXED_BYTES, asserted in `body`.
+        unsafe { self.start().add(self.fixed) }
+    }
+
+    /// The fixed part, all zero, to be filled in where it lies: the stack has no room for a copy.
+    #[inline(always)]
+    pub fn body<B: Copy>(&self) -> *mut B {
+        const { assert!(size_of::<RecordHeader>() + size_of::<B>() <= FIXED_BYTES) };
+        // SAFETY: inside the record (see above), and aligned: header and scratch are multiples of 8.
+        let body = unsafe { self.start().add(size_of::<RecordHeader>()) }.cast::<B>();
+        // SAFETY: as above; zeros are a value of every fixed part.
+        unsafe { body.write_bytes(0, 1) };
+        body
+    }
+
+    /// Puts the record with `tail` bytes of texts into the ring, or counts it as lost.
+    #[inline(always)]
+    pub fn submit(&self, member: &Member, kind: RecordKind, tail: u64) {
+        let tail = if tail > TAIL_BYTES as u64 { TAIL_BYTES } else { tail as usize };
+        let len = self.fixed + tail;
+        let header = self.start().cast::<RecordHeader>();
+        // SAFETY: the record starts with room for a header, aligned to 8. Field by field, to spare the stack.
+        unsafe {
+            (&raw mut (*header).len).write(len as u32);
+            (&raw mut (*header).kind).write(kind.raw());
+            (&raw mut (*header).abi).write(ABI);
+            (&raw mut (*header).time_ns).write(bpf_ktime_get_boot_ns());
+            (&raw mut (*header).session).write(member.session);
+            (&raw mut (*header).start_ns).write(member.start_ns);
+            (&raw mut (*header).pid).write(member.pid);
+            (&raw mut (*header).tid).write(member.tid);
+            (&raw mut (*header).ppid).write(member.ppid());
+            (&raw mut (*header).uid).write(member.uid());
+        }
+        // SAFETY: `len` bytes of the record are initialised: header, fixed part and the tail that the
+        // caller wrote. Scratch memory began as zeros and holds nothing but earlier records.
+        let status =
+            unsafe { bpf_ringbuf_output(EVENTS_PTR!(), self.start().cast(), len as u64, wake_flag()) };
+        if status != 0 {
+            count_loss(member.session, kind, LossReason::RingFull);
+        }
+    }
+
+    /// Gives the buffer back.
+    #[inline(always)]
+    pub fn release(self) {
+        // SAFETY: the map value is valid, and this program marked it.
+        unsafe { (&raw mut (*self.scratch).busy).write_volatile(0) };
+    }
+}
+
+/// The ring as helpers want it.
+macro_rules! EVENTS_PTR {
+    () => {
+        (&raw const EVENTS).cast_mut().cast::<core::ffi::c_void>()
+    };
+}
+use EVENTS_PTR;
+
+/// A buffer that nobody uses, marked as used.
+#[inline(always)]
+fn free_scratch() -> Option<*mut Scratch> {
+    let slots = constant(&SCRATCH_SLOTS);
+    // SAFETY: a helper without arguments.
+    let first = unsafe { bpf_get_smp_processor_id() } * SCRATCH_PER_CPU;
+    for try_number in 0..SCRATCH_TRIES {
+        let mut slot = first + try_number;
+        if slot >= slots {
+            slot -= slots;
+        }
+        let scratch = SCRATCH.get_ptr_mut(slot)?;
+        // SAFETY: the map value is valid; the field is only touched atomically.
+        if unsafe { atomic::swap(&raw mut (*scratch).busy, 1) } == 0 {
+            return Some(scratch);
+        }
+    }
+    None
+}
+
+/// Wakes the daemon when it sleeps without a deadline or much waits for it, and else lets it come by itself:
+/// a wake-up for each record would cost more than the record.
+#[inline(always)]
+fn wake_flag() -> u64 {
+    if let Some(idle) = CONTROL.get_ptr_mut(control::READER_IDLE) {
+        // SAFETY: the map value is valid and an aligned word.
+        if unsafe { core::ptr::read_volatile(idle) } != 0 {
+            // SAFETY: as above.
+            unsafe { core::ptr::write_volatile(idle, 0) };
+            return BPF_RB_FORCE_WAKEUP.into();
+        }
+    }
+    if EVENTS.query(0) >= RING_WAKE_BYTES { BPF_RB_FORCE_WAKEUP.into() } else { BPF_RB_NO_WAKEUP.into() }
+}
+
+/// Counts something that did not reach the daemon, for its session and kind.
+#[inline(never)]
+pub fn count_loss(session: u64, kind: RecordKind, reason: LossReason) {
+    let key = LossKey { session, kind: kind.raw(), reason: reason.raw(), pad: 0 };
+    if add_one(LOSSES.get_ptr_mut(key)) || LOSSES.insert(key, 1u64, BPF_NOEXIST.into()).is_ok() {
+        return;
+    }
+    // Another CPU inserted it in between, or the table is full.
+    if !add_one(LOSSES.get_ptr_mut(key)) {
+        add_one(CONTROL.get_ptr_mut(control::LOSSES_UNATTRIBUTED));
+    }
+}
+
+/// Adds one to a counter in a map, if it is there.
+#[inline(always)]
+fn add_one(counter: Option<*mut u64>) -> bool {
+    let Some(counter) = counter else { return false };
+    // SAFETY: a valid, aligned map value that is only changed atomically.
+    unsafe { atomic::fetch_add(counter, 1) };
+    true
+}
+
+/// Replaces or adds an entry: the flag under its name.
+pub const ANY: u64 = BPF_ANY as u64;
+
+/// Sets fields of a fixed part in place: `fill!(body, field: value, …)`.
+macro_rules! fill {
+    ($body:expr, $($field:ident: $value:expr),+ $(,)?) => {{
+        let body = $body;
+        $({
+            let value = $value;
+            // SAFETY: the body is valid scratch memory of a record in use.
+            unsafe { (&raw mut (*body).$field).write(value) };
+        })+
+    }};
+}
+pub(crate) use fill;
+
+/// Address of a field of a fixed part: `part!(body, field)`.
+macro_rules! part {
+    ($body:expr, $field:ident) => {{
+        let body = $body;
+        // SAFETY: the body is valid scratch memory of a record in use; only an address is made.
+        unsafe { &raw mut (*body).$field }
+    }};
+}
+pub(crate) use part;

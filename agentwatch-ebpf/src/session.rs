@@ -1,0 +1,161 @@
+//! Which session a process belongs to.
+
+use agentwatch_common::{
+    kind::{Attribution, LossReason, RecordKind},
+    maps::{ProcessEntry, SessionEntry, control, process_flag},
+};
+use aya_ebpf::helpers::{
+    bpf_get_current_pid_tgid,
+    generated::{bpf_get_current_task_btf, bpf_ktime_get_boot_ns},
+};
+
+use crate::{
+    atomic,
+    kernel::field,
+    maps::{CONTROL, PROCESSES, SESSIONS},
+    record::{ANY, count_loss},
+};
+
+/// A task as the verifier knows it.
+pub type Task = *const u8;
+
+/// Nanoseconds in a clock tick of `/proc/PID/stat` (`USER_HZ` is 100 on every supported architecture).
+const NS_PER_TICK: u64 = 10_000_000;
+
+/// A thread of a process that belongs to a session.
+pub struct Member {
+    /// The session's number.
+    pub session: u64,
+    /// When the process began.
+    pub start_ns: u64,
+    /// Process id.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Index of the session's agent.
+    pub agent: u32,
+    /// [`process_flag`].
+    pub flags: u32,
+    /// The thread.
+    pub task: Task,
+}
+
+impl Member {
+    /// The thread that runs now, if its process belongs to a session. This is all that others pay for.
+    #[inline(always)]
+    pub fn current() -> Option<Self> {
+        let pid_tgid = bpf_get_current_pid_tgid();
+        let entry = PROCESSES.get_ptr_mut((pid_tgid >> 32) as u32)?;
+        Self::verify(entry, pid_tgid)
+    }
+
+    /// Makes sure that the entry means this process and not an earlier one with the same number.
+    #[inline(always)]
+    fn verify(entry: *mut ProcessEntry, pid_tgid: u64) -> Option<Self> {
+        let task = current_task();
+        let start_ns = process_start(task);
+        // SAFETY: a valid map value of this process; only this process and the daemon write it.
+        let known = unsafe { *entry };
+        if known.start_ns != start_ns {
+            if known.start_ns != 0 || start_ns / NS_PER_TICK != known.start_ticks {
+                return None;
+            }
+            // SAFETY: as above.
+            unsafe { (&raw mut (*entry).start_ns).write(start_ns) };
+        }
+        Some(Self {
+            session: known.session,
+            start_ns,
+            pid: (pid_tgid >> 32) as u32,
+            tid: pid_tgid as u32,
+            agent: known.agent,
+            flags: known.flags,
+            task,
+        })
+    }
+
+    /// Process id of the parent.
+    #[inline(always)]
+    pub fn ppid(&self) -> u32 {
+        // SAFETY: a typed chain from the current task (see `field!`).
+        unsafe {
+            let parent = field!(self.task, task_real_parent, Task);
+            field!(parent, task_tgid, u32)
+        }
+    }
+
+    /// Effective user id.
+    #[inline(always)]
+    pub fn uid(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe {
+            let cred = field!(self.task, task_cred, Task);
+            field!(cred, cred_euid, u32)
+        }
+    }
+}
+
+/// The thread that runs now.
+#[inline(always)]
+pub fn current_task() -> Task {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_get_current_task_btf() }.cast_const().cast()
+}
+
+/// When the process of a thread began, nanoseconds since boot.
+#[inline(always)]
+pub fn process_start(task: Task) -> u64 {
+    // SAFETY: a typed chain from a task that the kernel gave (see `field!`).
+    unsafe {
+        let leader = field!(task, task_group_leader, Task);
+        field!(leader, task_start_boottime, u64)
+    }
+}
+
+/// A word of `CONTROL`, 0 where there is none.
+#[inline(always)]
+pub fn control_word(index: u32) -> u64 {
+    CONTROL.get(index).copied().unwrap_or(0)
+}
+
+/// What a new session begins with.
+pub struct Beginning {
+    /// Session in which it begins, or 0.
+    pub parent: u64,
+    /// Index of its agent.
+    pub agent: u32,
+    /// How it was recognised.
+    pub attribution: Attribution,
+}
+
+/// Begins a session with the process `pid` as its first, and gives its number.
+#[inline(always)]
+pub fn begin(pid: u32, start_ns: u64, beginning: &Beginning) -> Option<u64> {
+    let counter = CONTROL.get_ptr_mut(control::NEXT_SESSION)?;
+    // SAFETY: a valid, aligned map value that is only changed atomically.
+    let session = unsafe { atomic::fetch_add(counter, 1) };
+    // SAFETY: a helper without arguments.
+    let since_ns = unsafe { bpf_ktime_get_boot_ns() };
+    let entry = SessionEntry {
+        parent: beginning.parent,
+        since_ns,
+        root_pid: pid,
+        agent: beginning.agent,
+        attribution: beginning.attribution.raw(),
+        pad: [0; 7],
+    };
+    // A full table costs a restarted daemon the session's parent, and not the session.
+    let _ = SESSIONS.insert(session, entry, ANY);
+    join(pid, start_ns, session, beginning.agent, process_flag::ROOT).then_some(session)
+}
+
+/// Puts a process into a session; counts a loss where there is no room.
+#[inline(always)]
+pub fn join(pid: u32, start_ns: u64, session: u64, agent: u32, flags: u32) -> bool {
+    let entry = ProcessEntry { session, start_ns, start_ticks: 0, agent, flags };
+    let joined = PROCESSES.insert(pid, entry, ANY).is_ok();
+    if !joined {
+        count_loss(session, RecordKind::Fork, LossReason::ProcessTableFull);
+    }
+    joined
+}

@@ -1,0 +1,82 @@
+//! Every kernel program: on what it hangs, and what is lost without it.
+
+/// How a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hang {
+    /// A tracepoint with typed arguments.
+    Tracepoint,
+    /// A hook of the Linux security modules.
+    Lsm,
+    /// The beginning of a kernel function.
+    Entry,
+}
+
+/// One kernel program.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe {
+    /// Name of the program in the object.
+    pub program: &'static str,
+    /// Hook, tracepoint or function.
+    pub hook: &'static str,
+    /// How it is attached.
+    pub hang: Hang,
+    /// What it gives, as `doctor` names it.
+    pub gives: &'static str,
+    /// Without it agentwatch does not start.
+    pub required: bool,
+}
+
+const fn tracepoint(program: &'static str, hook: &'static str, gives: &'static str, required: bool) -> Probe {
+    Probe { program, hook, hang: Hang::Tracepoint, gives, required }
+}
+
+const fn lsm(program: &'static str, hook: &'static str, gives: &'static str) -> Probe {
+    Probe { program, hook, hang: Hang::Lsm, gives, required: false }
+}
+
+/// All programs, in the order in which they are attached: those that end a process's membership first, so
+/// that none is followed that would not be forgotten, and the one that makes members last.
+pub const PROBES: &[Probe] = &[
+    tracepoint("process_exit", "sched_process_exit", "process.exit", true),
+    tracepoint("process_fork", "sched_process_fork", "process.fork", true),
+    lsm("file_open", "file_open", "file.open"),
+    lsm("file_create", "path_mknod", "file.create"),
+    lsm("file_mkdir", "path_mkdir", "file.mkdir"),
+    lsm("file_rmdir", "path_rmdir", "file.rmdir"),
+    lsm("file_delete", "path_unlink", "file.delete"),
+    lsm("file_rename", "path_rename", "file.rename"),
+    lsm("file_link", "path_link", "file.link"),
+    lsm("file_symlink", "path_symlink", "file.symlink"),
+    lsm("file_truncate_path", "path_truncate", "file.truncate"),
+    lsm("file_truncate_open", "file_truncate", "file.truncate of open files"),
+    lsm("file_mode", "path_chmod", "file.mode"),
+    lsm("file_owner", "path_chown", "file.owner"),
+    lsm("file_xattr_set", "inode_setxattr", "file.xattr"),
+    lsm("file_xattr_remove", "inode_removexattr", "file.xattr removal"),
+    lsm("mount_old", "sb_mount", "mount"),
+    lsm("mount_new", "move_mount", "mount by the newer calls"),
+    lsm("unmount", "sb_umount", "unmount"),
+    lsm("net_connect", "socket_connect", "net.connect"),
+    lsm("net_send", "socket_sendmsg", "net.send"),
+    lsm("net_bind", "socket_bind", "net.bind"),
+    lsm("net_listen", "socket_listen", "net.listen"),
+    lsm("net_accept", "sock_graft", "net.accept"),
+    lsm("unix_connect", "unix_stream_connect", "net.connect to Unix sockets"),
+    lsm("unix_send", "unix_may_send", "net.send to Unix sockets"),
+    lsm("user_change", "task_fix_setuid", "sessions by user"),
+    tracepoint("cgroup_made", "cgroup_mkdir", "sessions by cgroup", false),
+    tracepoint("cgroup_removed", "cgroup_rmdir", "sessions by cgroup", false),
+    tracepoint("cgroup_attach", "cgroup_attach_task", "sessions by cgroup", false),
+    Probe {
+        program: "change_cwd",
+        hook: "set_fs_pwd",
+        hang: Hang::Entry,
+        gives: "working directories",
+        required: false,
+    },
+    tracepoint("process_exec", "sched_process_exec", "process.exec", true),
+];
+
+/// Probes whose hook came later than the oldest supported kernel, and what stands in for them before.
+pub const LATER: &[(&str, &str)] =
+    &[("file_truncate_open", "kernels before 6.2 have no such hook: `path_truncate` sees these truncations there")];
