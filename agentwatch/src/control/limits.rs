@@ -1,0 +1,38 @@
+//! Every bound of the control API, with its reason and what happens past it.
+
+use std::time::Duration;
+
+/// Time that the owner of the state has for an answer. Past it the call fails with 503.
+pub const OWNER: Duration = Duration::from_secs(1);
+/// Requests that wait for the owner. More than all connections together never wait; past it, 503.
+pub const WAITING_REQUESTS: usize = 256;
+/// Time for the head of a request to arrive. Past it the connection is closed.
+pub const HEAD: Duration = Duration::from_secs(5);
+/// Time for the body of a request to arrive. Past it, 408.
+pub const BODY: Duration = Duration::from_secs(5);
+/// Time that a whole connection may last, slow readers of a large answer included. Past it it is closed.
+pub const CONNECTION: Duration = Duration::from_secs(30);
+/// Bytes of a request's head. Past it, 431.
+pub const HEAD_BYTES: usize = 16 * 1024;
+/// Bytes of a request's body: what is declared is small. Past it, 413.
+pub const BODY_BYTES: usize = 64 * 1024;
+/// Connections to `control.sock` at once. Past it the one that has been silent longest is closed.
+pub const CONTROL_CONNECTIONS: usize = 64;
+/// Connections to `declare.sock` at once, each of two descriptors. Past it as above.
+pub const DECLARE_CONNECTIONS: usize = 128;
+/// Connections of one user to `declare.sock` at once, so that none keeps the others out. Past it as above,
+/// among that user's.
+pub const DECLARE_CONNECTIONS_PER_USER: usize = 32;
+/// Answers about sessions in the making or on their way at once: with 10,000 processes a tree takes some
+/// 10 MB. Past it callers wait for [`OWNER`], then 503. `status` is exempt.
+pub const LARGE_ANSWERS: usize = 2;
+/// Launches of one process at once and a second after that: it needs one. Past it, 429.
+pub const LAUNCHES_PER_PROCESS: (u32, u32) = (8, 1);
+/// Launches of one user at once and a second after that. Past it, 429.
+pub const LAUNCHES_PER_USER: (u32, u32) = (256, 32);
+/// Callers whose rate is remembered; who has been quiet is forgotten first. Past it newcomers get 429.
+pub const RATED_CALLERS: usize = 4096;
+/// Time that the client gives a whole call.
+pub const CLIENT: Duration = Duration::from_secs(15);
+/// Bytes of an answer that the client takes.
+pub const ANSWER_BYTES: usize = 256 * 1024 * 1024;

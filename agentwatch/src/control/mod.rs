@@ -1,0 +1,28 @@
+//! The control API: HTTP with JSON on two Unix sockets, and its client.
+//!
+//! The daemon's state belongs to one plain thread, the owner. The server ([`serve`]) has a thread of its
+//! own and only translates: each call becomes a [`Request`] in the owner's [`Inbox`], and an owner that
+//! does not answer within [`limits::OWNER`] makes it a 503. So nothing a client does can slow the owner
+//! down by more than the answer that it asks for.
+//!
+//! Two doors: `control.sock` for root, and `declare.sock` for everybody, where a caller is who the kernel
+//! says it is and never who its text says.
+
+pub mod client;
+pub mod limits;
+mod load;
+mod lock;
+mod peer;
+mod request;
+mod routes;
+mod server;
+mod service;
+pub mod state;
+
+pub use client::{Client, ClientError};
+pub use lock::{RunError, RunLock};
+pub use request::{Inbox, Launch, Mailbox, Refusal, Reply, Request, mailbox, resolve};
+pub use server::{Server, serve};
+
+#[cfg(test)]
+mod tests;

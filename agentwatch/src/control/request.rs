@@ -1,0 +1,276 @@
+//! What the server asks the owner of the daemon's state, and the way there.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+
+use rustix::event::EventfdFlags;
+use tokio::sync::oneshot;
+
+use super::limits;
+use super::state::{DaemonView, LaunchView, SessionView, TreeView};
+
+/// Where the owner puts its answer. Sending fails where nobody waits for it any more; that is no error.
+pub type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
+
+/// One question to the owner. A request that is dropped unanswered becomes a 503.
+#[derive(Debug)]
+pub enum Request {
+    /// The sessions on this host, in the order in which they began.
+    Sessions {
+        /// Ended ones too.
+        all: bool,
+        /// Answer.
+        reply: Reply<Vec<SessionView>>,
+    },
+    /// One session with its processes.
+    Tree {
+        /// Id or the beginning of one: see [`resolve`].
+        session: String,
+        /// Answer.
+        reply: Reply<TreeView>,
+    },
+    /// The daemon itself.
+    Status {
+        /// Answer.
+        reply: Reply<DaemonView>,
+    },
+    /// Make a running process a session.
+    Launch {
+        /// Which process, as the kernel says.
+        launch: Launch,
+        /// Answer, once everything that the process does belongs to the session.
+        reply: Reply<LaunchView>,
+    },
+    /// End the daemon in good order. No endpoint sends this; the daemon's own signal handling may.
+    Stop {
+        /// Answered when the log is closed.
+        reply: Reply<()>,
+    },
+}
+
+impl Request {
+    /// Whether nobody waits for the answer any more: the caller has been told 503, so a launch must not
+    /// happen behind its back.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Sessions { reply, .. } => reply.is_closed(),
+            Self::Tree { reply, .. } => reply.is_closed(),
+            Self::Status { reply } => reply.is_closed(),
+            Self::Launch { reply, .. } => reply.is_closed(),
+            Self::Stop { reply } => reply.is_closed(),
+        }
+    }
+}
+
+/// A process that asks to become a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// Name of the agent, as given: not yet known to exist.
+    pub agent: String,
+    /// Process id in the initial namespace.
+    pub pid: u32,
+    /// When it began, in clock ticks since boot (field 22 of `/proc/PID/stat`).
+    pub start_ticks: u64,
+    /// User id in the initial namespace.
+    pub uid: u32,
+}
+
+/// Why the owner does not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No session has this id or one that begins like this.
+    #[error("no session's id is or begins with `{0}`: `agentwatch agents --all` lists them")]
+    NoSuchSession(String),
+    /// Several do.
+    #[error("`{prefix}` begins the ids of {count} sessions, such as `{first}` and `{second}`: give more of it")]
+    Ambiguous {
+        /// As given.
+        prefix: String,
+        /// How many.
+        count: usize,
+        /// One of them.
+        first: Arc<str>,
+        /// Another.
+        second: Arc<str>,
+    },
+    /// No agent has this name.
+    #[error("no agent is named `{agent}`: there are {}", list(known))]
+    UnknownAgent {
+        /// As given.
+        agent: String,
+        /// All names.
+        known: Vec<Arc<str>>,
+    },
+    /// The process that asked has ended.
+    #[error("process {0} ended while it was made a session")]
+    ProcessGone(u32),
+    /// The kernel or the daemon cannot do it: a sentence that says why.
+    #[error("{0}")]
+    Unable(String),
+}
+
+/// Names in backticks, at most 40 of them.
+fn list(names: &[Arc<str>]) -> String {
+    const SHOWN: usize = 40;
+    let mut text = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    match names.len().checked_sub(SHOWN) {
+        _ if names.is_empty() => text.push_str("none"),
+        Some(more @ 1..) => text.push_str(&format!(" and {more} more")),
+        _ => {}
+    }
+    text
+}
+
+/// Finds the one session that a user means: the one with exactly this id, else the only one whose id
+/// begins like this.
+///
+/// # Errors
+/// None or several.
+pub fn resolve<'a>(
+    ids: impl IntoIterator<Item = &'a Arc<str>>,
+    wanted: &str,
+) -> Result<&'a Arc<str>, Refusal> {
+    let (mut first, mut second, mut count) = (None, None, 0_usize);
+    for id in ids.into_iter().filter(|id| !wanted.is_empty() && id.starts_with(wanted)) {
+        if **id == *wanted {
+            return Ok(id);
+        }
+        count += 1;
+        if first.is_none() {
+            first = Some(id);
+        } else if second.is_none() {
+            second = Some(id);
+        }
+    }
+    match (first, second) {
+        (Some(first), Some(second)) => Err(Refusal::Ambiguous {
+            prefix: wanted.to_owned(),
+            count,
+            first: Arc::clone(first),
+            second: Arc::clone(second),
+        }),
+        (Some(only), None) => Ok(only),
+        _ => Err(Refusal::NoSuchSession(wanted.to_owned())),
+    }
+}
+
+/// The way to the owner and its other end.
+///
+/// # Errors
+/// The process has no descriptors left.
+pub fn mailbox() -> io::Result<(Mailbox, Inbox)> {
+    let bell = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    let (sender, receiver) = mpsc::sync_channel(limits::WAITING_REQUESTS);
+    Ok((Mailbox { sender, bell: Arc::clone(&bell) }, Inbox { receiver, bell }))
+}
+
+/// Takes requests to the owner. Never waits.
+#[derive(Clone, Debug)]
+pub struct Mailbox {
+    sender: SyncSender<Request>,
+    bell: Arc<OwnedFd>,
+}
+
+impl Mailbox {
+    /// Posts a request and rings the owner's bell. Where the box is full or the owner is gone the request
+    /// is dropped, which its reply shows at once.
+    pub fn post(&self, request: Request) {
+        if self.sender.try_send(request).is_ok() {
+            // Fails only where the counter is about to overflow, and then the bell rings already.
+            let _ = rustix::io::write(&*self.bell, &1_u64.to_ne_bytes());
+        }
+    }
+}
+
+/// The owner's end: its descriptor is readable when a request waits, so that it fits into an event loop.
+#[derive(Debug)]
+pub struct Inbox {
+    receiver: Receiver<Request>,
+    bell: Arc<OwnedFd>,
+}
+
+impl Inbox {
+    /// The requests that wait now, without those whose caller is gone. Silences the bell. Never waits.
+    pub fn take(&self) -> impl Iterator<Item = Request> + '_ {
+        // The bell first: a request posted after this rings it again.
+        let _ = rustix::io::read(&*self.bell, &mut [0_u8; 8]);
+        self.receiver.try_iter().filter(|request| !request.is_abandoned())
+    }
+}
+
+impl AsFd for Inbox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    use super::*;
+
+    fn ids(texts: &[&str]) -> Vec<Arc<str>> {
+        texts.iter().map(|text| Arc::from(*text)).collect()
+    }
+
+    #[test]
+    fn an_id_or_its_only_beginning_is_found() {
+        let all = ids(&["coding-7f3k2q", "coding-7f3k2qa", "data-1", "data-2", "data-3"]);
+        assert_eq!(resolve(&all, "coding-7f3k2q").unwrap(), &all[0]);
+        assert_eq!(resolve(&all, "coding-7f3k2qa").unwrap(), &all[1]);
+        assert_eq!(resolve(&all, "data-2").unwrap(), &all[3]);
+        assert_eq!(resolve(&all, ""), Err(Refusal::NoSuchSession(String::new())));
+        assert_eq!(resolve(&all, "x"), Err(Refusal::NoSuchSession("x".into())));
+        assert_eq!(
+            resolve(&all, "data").unwrap_err().to_string(),
+            "`data` begins the ids of 3 sessions, such as `data-1` and `data-2`: give more of it"
+        );
+    }
+
+    #[test]
+    fn unknown_agents_are_told_the_known_ones() {
+        let refusal = |known| Refusal::UnknownAgent { agent: "x".into(), known }.to_string();
+        assert_eq!(refusal(ids(&["aider", "goose"])), "no agent is named `x`: there are `aider`, `goose`");
+        assert_eq!(refusal(vec![]), "no agent is named `x`: there are none");
+        let many: Vec<Arc<str>> = (0..42).map(|n| Arc::from(format!("a{n}"))).collect();
+        assert!(refusal(many).ends_with("`a39` and 2 more"));
+    }
+
+    #[test]
+    fn the_bell_rings_once_for_all_and_abandoned_requests_are_skipped() {
+        let (mailbox, inbox) = mailbox().unwrap();
+        let rings = || {
+            let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+            poll(&mut [PollFd::new(&inbox, PollFlags::IN)], Some(&zero)).unwrap() == 1
+        };
+        assert!(!rings());
+        let (reply, _waiting) = oneshot::channel();
+        mailbox.post(Request::Status { reply });
+        let (reply, gone) = oneshot::channel();
+        mailbox.post(Request::Sessions { all: true, reply });
+        drop(gone);
+        assert!(rings());
+        let taken: Vec<_> = inbox.take().collect();
+        assert!(matches!(taken.as_slice(), [Request::Status { .. }]));
+        assert!(!rings());
+    }
+
+    #[test]
+    fn a_full_box_and_a_gone_owner_drop_the_request() {
+        let (mailbox, inbox) = mailbox().unwrap();
+        let ask = || {
+            let (reply, waiting) = oneshot::channel();
+            mailbox.post(Request::Status { reply });
+            waiting
+        };
+        let kept: Vec<_> = (0..limits::WAITING_REQUESTS).map(|_| ask()).collect();
+        assert_eq!(ask().try_recv().unwrap_err(), oneshot::error::TryRecvError::Closed);
+        assert_eq!(inbox.take().count(), kept.len());
+        drop(inbox);
+        assert_eq!(ask().try_recv().unwrap_err(), oneshot::error::TryRecvError::Closed);
+    }
+}

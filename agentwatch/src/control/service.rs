@@ -1,0 +1,337 @@
+//! One call: from HTTP to a request for the owner, and its answer back.
+
+use std::cell::RefCell;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::timeout;
+
+use super::load::{Connections, LaunchRates};
+use super::peer::{Peer, PeerError};
+use super::request::{self, Launch, Mailbox, Refusal, Reply};
+use super::routes::{Action, Door, Found, find};
+use super::state::{ErrorView, LaunchBody, LaunchView, SessionsView};
+use super::{limits, routes};
+
+const OPENAPI: &[u8] = include_bytes!("openapi.json");
+
+/// What all calls share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The way to the owner.
+    pub mailbox: Mailbox,
+    /// Launches so far.
+    pub rates: RefCell<LaunchRates>,
+    /// One permit for each large answer.
+    pub large: Arc<Semaphore>,
+}
+
+impl Shared {
+    /// Nothing has been asked yet.
+    pub fn new(mailbox: Mailbox) -> Self {
+        let large = Arc::new(Semaphore::new(limits::LARGE_ANSWERS));
+        Self { mailbox, rates: RefCell::new(LaunchRates::new()), large }
+    }
+}
+
+/// One connection, which carries one call.
+#[derive(Debug)]
+pub struct Call {
+    /// What all calls share.
+    pub shared: Rc<Shared>,
+    /// The socket that it came by.
+    pub door: Door,
+    /// Who calls.
+    pub peer: Peer,
+    /// The connection, to see whether it is open; only where callers are identified.
+    pub connection: Option<OwnedFd>,
+    /// The open connections of this socket.
+    pub connections: Rc<RefCell<Connections>>,
+    /// Its number among them.
+    pub id: u64,
+    /// Kept until the answer is sent.
+    pub permit: RefCell<Option<OwnedSemaphorePermit>>,
+}
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("the control socket is for root only: use `sudo`")]
+    NotRoot,
+    #[error("there is nothing at this path: `GET /v1/openapi.json` on control.sock describes all there is")]
+    NoSuchPath,
+    #[error("this path is on the other socket: control.sock answers questions, declare.sock takes declarations")]
+    OtherSocket,
+    #[error("this path takes only {0}")]
+    OtherMethod(hyper::Method),
+    #[error("the query is not understood: `all=true` or `all=false` may be asked for, and nothing else")]
+    BadQuery,
+    #[error("the session in the path is not percent-encoded UTF-8")]
+    BadPath,
+    #[error("the body must be JSON such as {{\"agent\": \"coding\"}}: {0}")]
+    BadBody(String),
+    #[error("the body is larger than {} KiB", limits::BODY_BYTES / 1024)]
+    TooLarge,
+    #[error("the body did not arrive within {} s", limits::BODY.as_secs())]
+    TooSlow,
+    #[error("the body broke off")]
+    BrokenBody,
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    #[error("too many launches at once by this process or user: try again in a second")]
+    TooMany,
+    #[error("too many large answers are on their way: try again in a second")]
+    Busy,
+    #[error("the daemon did not answer within {} s: it is overloaded or ending; try again, and see its log if this lasts", limits::OWNER.as_secs())]
+    Silent,
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("the answer cannot be written as JSON: {0}")]
+    Unwritable(serde_json::Error),
+}
+
+impl Failure {
+    /// HTTP status, and the word for programs.
+    fn status(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::NotRoot => (StatusCode::FORBIDDEN, "not_root"),
+            Self::NoSuchPath => (StatusCode::NOT_FOUND, "no_such_path"),
+            Self::OtherSocket => (StatusCode::NOT_FOUND, "other_socket"),
+            Self::OtherMethod(_) => (StatusCode::METHOD_NOT_ALLOWED, "other_method"),
+            Self::BadQuery => (StatusCode::BAD_REQUEST, "bad_query"),
+            Self::BadPath => (StatusCode::BAD_REQUEST, "bad_path"),
+            Self::BadBody(_) | Self::BrokenBody => (StatusCode::BAD_REQUEST, "bad_body"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow"),
+            Self::Peer(PeerError::OutOfSight) => (StatusCode::FORBIDDEN, "out_of_sight"),
+            Self::Peer(PeerError::Changed(_)) => (StatusCode::CONFLICT, "caller_changed"),
+            Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "too_many_launches"),
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            Self::Silent => (StatusCode::SERVICE_UNAVAILABLE, "silent"),
+            Self::Refused(refusal) => match refusal {
+                Refusal::NoSuchSession(_) => (StatusCode::NOT_FOUND, "no_such_session"),
+                Refusal::Ambiguous { .. } => (StatusCode::CONFLICT, "ambiguous_session"),
+                Refusal::UnknownAgent { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "unknown_agent"),
+                Refusal::ProcessGone(_) => (StatusCode::CONFLICT, "process_gone"),
+                Refusal::Unable(_) => (StatusCode::INTERNAL_SERVER_ERROR, "unable"),
+            },
+            Self::Unwritable(_) => (StatusCode::INTERNAL_SERVER_ERROR, "unwritable"),
+        }
+    }
+
+    /// The answer that says so.
+    pub fn response(&self) -> Response<Full<Bytes>> {
+        let (status, code) = self.status();
+        let view = ErrorView { error: self.to_string(), code: code.to_owned() };
+        // A struct of two texts is always JSON.
+        let mut response = json(status, serde_json::to_vec(&view).unwrap_or_default());
+        if let Self::OtherMethod(method) = self
+            && let Ok(allowed) = HeaderValue::from_str(method.as_str())
+        {
+            response.headers_mut().insert(ALLOW, allowed);
+        }
+        response
+    }
+}
+
+fn json(status: StatusCode, mut body: Vec<u8>) -> Response<Full<Bytes>> {
+    body.push(b'\n');
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+impl Call {
+    /// Answers the call.
+    pub async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        match self.dispatch(request).await {
+            Ok(body) => json(StatusCode::OK, body),
+            Err(failure) => {
+                tracing::debug!(door = ?self.door, uid = self.peer.uid, %failure, "a control call failed");
+                failure.response()
+            }
+        }
+    }
+
+    async fn dispatch(&self, request: Request<Incoming>) -> Result<Vec<u8>, Failure> {
+        self.check_root()?;
+        let (parts, body) = request.into_parts();
+        let (action, parameter) = match find(self.door, &parts.method, parts.uri.path()) {
+            Found::Action(action, parameter) => (action, parameter),
+            Found::OtherMethod(method) => return Err(Failure::OtherMethod(method)),
+            Found::OtherDoor => return Err(Failure::OtherSocket),
+            Found::Nothing => return Err(Failure::NoSuchPath),
+        };
+        let all = wants_all(action, parts.uri.query())?;
+        if action == Action::Launch {
+            let claimed = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+            return self.launch(body, claimed).await;
+        }
+        self.has_asked();
+        match action {
+            Action::OpenApi => Ok(OPENAPI.trim_ascii_end().to_vec()),
+            Action::Status => write(&self.ask(|reply| request::Request::Status { reply }).await?),
+            Action::Sessions => {
+                self.large().await?;
+                let sessions = self.ask(|reply| request::Request::Sessions { all, reply }).await?;
+                write(&SessionsView { sessions })
+            }
+            Action::Tree => {
+                let session =
+                    percent_decode_str(parameter).decode_utf8().map_err(|_| Failure::BadPath)?.into_owned();
+                self.large().await?;
+                write(&self.ask(|reply| request::Request::Tree { session, reply }).await?)
+            }
+            Action::Launch => Err(Failure::NoSuchPath),
+        }
+    }
+
+    /// The mode of the socket keeps others out; this does where the mode was changed.
+    fn check_root(&self) -> Result<(), Failure> {
+        let own = rustix::process::geteuid().as_raw();
+        let may = self.door == Door::Declare || self.peer.uid == 0 || self.peer.uid == own;
+        if may { Ok(()) } else { Err(Failure::NotRoot) }
+    }
+
+    fn has_asked(&self) {
+        self.connections.borrow_mut().has_asked(self.id);
+    }
+
+    /// Waits for leave to make a large answer, and keeps it until that is sent.
+    async fn large(&self) -> Result<(), Failure> {
+        let permit = timeout(limits::OWNER, Arc::clone(&self.shared.large).acquire_owned()).await;
+        *self.permit.borrow_mut() = Some(permit.map_err(|_| Failure::Busy)?.map_err(|_| Failure::Busy)?);
+        Ok(())
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(Reply<T>) -> request::Request) -> Result<T, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.mailbox.post(question(reply));
+        match timeout(limits::OWNER, answer).await {
+            Ok(Ok(answer)) => Ok(answer?),
+            Ok(Err(_)) | Err(_) => Err(Failure::Silent),
+        }
+    }
+
+    async fn launch(&self, body: Incoming, claimed: Option<u64>) -> Result<Vec<u8>, Failure> {
+        let body = read(body, claimed).await?;
+        self.has_asked();
+        let LaunchBody { agent } =
+            serde_json::from_slice(&body).map_err(|error| Failure::BadBody(error.to_string()))?;
+        let connection = self.connection.as_ref().ok_or(PeerError::OutOfSight)?;
+        let caller = self.peer.identify(connection)?;
+        if !self.shared.rates.borrow_mut().allows(caller.pid, caller.uid, Instant::now()) {
+            return Err(Failure::TooMany);
+        }
+        let launch = Launch { agent, pid: caller.pid, start_ticks: caller.start_ticks, uid: caller.uid };
+        let view: LaunchView = self.ask(|reply| request::Request::Launch { launch, reply }).await?;
+        write(&view)
+    }
+}
+
+fn wants_all(action: Action, query: Option<&str>) -> Result<bool, Failure> {
+    match query {
+        None | Some("") => Ok(false),
+        Some("all=false" | "all=0") if action == Action::Sessions => Ok(false),
+        Some("all=true" | "all=1" | "all") if action == Action::Sessions => Ok(true),
+        Some(_) => Err(Failure::BadQuery),
+    }
+}
+
+/// Reads a whole body, within its bounds.
+async fn read(body: Incoming, claimed: Option<u64>) -> Result<Bytes, Failure> {
+    if claimed.is_some_and(|bytes| bytes > limits::BODY_BYTES as u64) {
+        return Err(Failure::TooLarge);
+    }
+    match timeout(limits::BODY, Limited::new(body, limits::BODY_BYTES).collect()).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::TooLarge),
+        Ok(Err(_)) => Err(Failure::BrokenBody),
+        Err(_) => Err(Failure::TooSlow),
+    }
+}
+
+fn write(view: &impl Serialize) -> Result<Vec<u8>, Failure> {
+    serde_json::to_vec(view).map_err(Failure::Unwritable)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::{Value, json};
+
+    use super::super::tests::samples;
+    use super::*;
+
+    fn document() -> Value {
+        serde_json::from_slice(OPENAPI).unwrap()
+    }
+
+    #[test]
+    fn the_document_names_exactly_the_routes() {
+        let document = document();
+        let described: BTreeSet<String> = document["paths"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .flat_map(|(path, item)| {
+                let methods = item.as_object().unwrap().keys().filter(|key| *key != "servers");
+                methods.map(move |method| format!("{} {path}", method.to_uppercase()))
+            })
+            .collect();
+        let real = routes::ROUTES.iter().map(|route| format!("{} {}", route.method, route.path)).collect();
+        assert_eq!(described, real);
+    }
+
+    #[test]
+    fn the_document_names_exactly_the_fields() {
+        let document = document();
+        for (name, sample) in samples::each_schema() {
+            let schema = &document["components"]["schemas"][name];
+            let described: BTreeSet<&String> = schema["properties"].as_object().expect(name).keys().collect();
+            let real: BTreeSet<&String> = sample.as_object().unwrap().keys().collect();
+            assert_eq!(described, real, "fields of {name}");
+            let required = schema["required"].as_array().expect(name);
+            assert_eq!(required.len(), described.len(), "every field of {name} is always there");
+        }
+        let named = document["components"]["schemas"].as_object().unwrap().len();
+        assert_eq!(named, samples::each_schema().len());
+    }
+
+    #[test]
+    fn every_reference_in_the_document_leads_somewhere() {
+        fn walk(value: &Value, document: &Value) {
+            if let Some(reference) = value.get("$ref").and_then(Value::as_str) {
+                assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference}");
+            }
+            match value {
+                Value::Object(fields) => fields.values().for_each(|inner| walk(inner, document)),
+                Value::Array(items) => items.iter().for_each(|inner| walk(inner, document)),
+                _ => {}
+            }
+        }
+        let document = document();
+        assert_eq!(document["openapi"], json!("3.1.0"));
+        walk(&document, &document);
+    }
+
+    #[test]
+    fn the_query_is_read_strictly() {
+        assert!(!wants_all(Action::Sessions, None).unwrap());
+        assert!(wants_all(Action::Sessions, Some("all=true")).unwrap());
+        assert!(!wants_all(Action::Sessions, Some("all=false")).unwrap());
+        assert!(matches!(wants_all(Action::Sessions, Some("al=true")), Err(Failure::BadQuery)));
+        assert!(matches!(wants_all(Action::Status, Some("all=true")), Err(Failure::BadQuery)));
+    }
+}

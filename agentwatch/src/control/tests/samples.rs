@@ -1,0 +1,143 @@
+//! A small host: two coding sessions, one inside the other, and one that has ended.
+
+use serde::Serialize;
+use serde_json::{Value, to_value};
+
+use crate::control::state::*;
+use crate::event::{Encoding, Exit, How, ObservedText};
+
+pub fn sessions() -> Vec<SessionView> {
+    let first = SessionView {
+        id: "coding-7f3k2q".into(),
+        agent: "coding".into(),
+        owner: Some("developer-platform@example.com".into()),
+        mode: "observe".into(),
+        parent: None,
+        since: "2026-05-04T08:00:00Z".into(),
+        ended: None,
+        attribution: How::Matched,
+        recognised: Recognised { by: RecognisedBy::Exec, pattern: Some("**/claude".into()), declared: true },
+        root_pid: 1200,
+        processes: 3,
+        processes_total: 5,
+        events: 3021,
+        denials: 0,
+        losses: 0,
+        confidence: Confidence::Full,
+        confidence_reason: None,
+    };
+    let inner = SessionView {
+        id: "coding-9x8y7z".into(),
+        parent: Some(first.id.clone()),
+        since: "2026-05-04T08:01:00Z".into(),
+        attribution: How::Launched,
+        recognised: Recognised { by: RecognisedBy::Launcher, pattern: None, declared: true },
+        root_pid: 1230,
+        processes: 1,
+        processes_total: 1,
+        events: 7,
+        denials: 2,
+        ..first.clone()
+    };
+    let ended = SessionView {
+        id: "aider-aaaaaa".into(),
+        agent: "ai\u{1b}der".into(),
+        owner: None,
+        since: "2026-05-04T07:00:00Z".into(),
+        ended: Some("2026-05-04T07:30:00Z".into()),
+        attribution: How::Adopted,
+        recognised: Recognised {
+            by: RecognisedBy::Run,
+            pattern: Some("python* -m aider*".into()),
+            declared: false,
+        },
+        root_pid: 900,
+        processes: 0,
+        processes_total: 4,
+        events: 120_000,
+        losses: 14,
+        confidence: Confidence::Partial,
+        confidence_reason: Some("it ran before the daemon did".into()),
+        ..first.clone()
+    };
+    vec![ended, first, inner]
+}
+
+pub fn process(pid: u32, parent: Option<ProcessId>, args: &[&str]) -> ProcessView {
+    ProcessView {
+        id: ProcessId { pid, start_time: u64::from(pid) * 1_000 },
+        ppid: parent.map_or(1, |parent| parent.pid),
+        parent,
+        executable_path: ObservedText(format!("/usr/bin/{}", args[0])),
+        executable_path_encoding: None,
+        command_args: args.iter().map(|arg| ObservedText((*arg).to_owned())).collect(),
+        command_args_encoding: None,
+        uid: 1000,
+        cwd: ObservedText("/home/dev/work".into()),
+        cwd_encoding: None,
+        started: "2026-05-04T08:00:00Z".into(),
+        ended: None,
+        exit: None,
+        counts: Counts::default(),
+    }
+}
+
+fn ended(process: ProcessView, exit: Exit) -> ProcessView {
+    ProcessView { ended: Some("2026-05-04T08:00:09Z".into()), exit: Some(exit), ..process }
+}
+
+pub fn tree(id: &str) -> TreeView {
+    let session = sessions().into_iter().find(|one| *one.id == *id).unwrap();
+    let mut root = process(1200, None, &["claude", "--resume"]);
+    root.counts = Counts { exec: 1, read: 120, write: 4, connect: 2, ..Counts::default() };
+    let shell = process(1201, Some(root.id), &["bash", "-c", "make all; rm -rf build\n\u{1b}[2J"]);
+    let mut make = ended(process(1202, Some(shell.id), &["make", "all"]), Exit { code: Some(2), signal: None });
+    make.counts = Counts { exec: 1, read: 40, write: 12, delete: 3, ..Counts::default() };
+    let mut odd = ended(process(1203, Some(shell.id), &["rm", "%FF"]), Exit { code: None, signal: Some(9) });
+    odd.command_args_encoding = Some(Encoding::Percent);
+    let mut server = process(1210, Some(root.id), &["python3", "-m", "http.server"]);
+    server.counts = Counts { exec: 1, listen: 1, ..Counts::default() };
+    TreeView { session, processes: vec![root, shell, make, odd, server], processes_omitted: 6 }
+}
+
+pub fn daemon() -> DaemonView {
+    DaemonView {
+        version: "0.1.0".into(),
+        pid: 700,
+        since: "2026-05-04T06:00:00Z".into(),
+        boot_id: "6f1c8e1e-0000-4000-8000-000000000000".into(),
+        kernel: "6.12.0".into(),
+        log: LogView { last_seq: Some(123_028), segment: "000007.jsonl".into() },
+        losses: 14,
+        abilities: vec![AbilityView {
+            name: "bpf-lsm".into(),
+            state: AbilityState::Degraded,
+            reason: Some("`bpf` is not in `lsm=`".into()),
+        }],
+    }
+}
+
+/// One value of each schema that the API's document names.
+pub fn each_schema() -> Vec<(&'static str, Value)> {
+    fn value(view: impl Serialize) -> Value {
+        to_value(view).unwrap()
+    }
+    let session = sessions().remove(0);
+    let process = tree("coding-7f3k2q").processes.remove(1);
+    let error = ErrorView { error: "no".into(), code: "no".into() };
+    vec![
+        ("Sessions", value(SessionsView { sessions: sessions() })),
+        ("Recognised", value(&session.recognised)),
+        ("Session", value(session)),
+        ("Tree", value(tree("coding-7f3k2q"))),
+        ("ProcessId", value(process.id)),
+        ("Counts", value(process.counts)),
+        ("Process", value(process)),
+        ("Log", value(daemon().log)),
+        ("Ability", value(&daemon().abilities[0])),
+        ("Daemon", value(daemon())),
+        ("LaunchRequest", value(LaunchBody { agent: "coding".into() })),
+        ("Launch", value(LaunchView { session: "coding-7f3k2q".into() })),
+        ("Error", value(error)),
+    ]
+}
