@@ -1,1 +1,5 @@
-//! Live tests.
+//! What the live tests need: a scripted actor, a scripted model server, a real agent, and the daemon's harness.
+
+pub mod act;
+pub mod model_server;
+pub mod truth;
