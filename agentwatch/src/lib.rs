@@ -3,3 +3,4 @@
 //! The folders are the stages of the data's way, in order: see `ARCHITECTURE.md`.
 
 pub mod event;
+pub mod matcher;

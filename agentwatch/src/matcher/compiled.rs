@@ -1,0 +1,148 @@
+//! The automaton as the kernel walks it, and the same walk in user space.
+
+use agentwatch_common::limits::{AUTOMATON_ENTRIES, AUTOMATON_STATES, MATCH_CGROUP_BYTES, MATCH_COMPONENTS};
+
+use super::classes::Classes;
+use super::nfa::Nfa;
+use super::{AgentIndex, CgroupGlob, CommandGlob, PathGlob, ScriptGlob, minimise, subsets};
+
+/// A pattern, with the kind of text that it is held against.
+#[derive(Clone, Copy, Debug)]
+pub enum Pattern<'a> {
+    /// Against the path of the program that really runs.
+    Program(&'a PathGlob),
+    /// Against the command line: see [`super::command_text`].
+    Command(&'a CommandGlob),
+    /// Against the command line.
+    Script(&'a ScriptGlob),
+    /// Against the path of a cgroup.
+    Cgroup(&'a CgroupGlob),
+}
+
+/// Why patterns cannot be compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// They do not fit the kernel's table.
+    #[error(
+        "these patterns need more than the {AUTOMATON_STATES} states that the kernel's table of patterns has: \
+         use fewer patterns, and fewer `*` in the middle of one"
+    )]
+    TooManyStates,
+    /// They do not fit the kernel's table.
+    #[error(
+        "these patterns need {entries} entries of the {AUTOMATON_ENTRIES} that the kernel's table of patterns has: \
+         use fewer patterns, and fewer `*` in the middle of one"
+    )]
+    TooManyEntries {
+        /// States times byte classes.
+        entries: usize,
+    },
+}
+
+/// The patterns of all agents as one automaton, in the form in which the kernel has it.
+///
+/// State 0 is dead: nothing matches whatever follows, and the kernel stops reading. Where several agents
+/// match, the lowest index is the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompiledMatcher {
+    /// `table[state * class_count + classes[byte]]` is the next state. At most `AUTOMATON_ENTRIES`.
+    pub table: Vec<u32>,
+    /// The class of each byte: less than `class_count`.
+    pub classes: [u8; 256],
+    /// Number of classes, 1 to 256: the stride of `table`.
+    pub class_count: u32,
+    /// For each state the index of the agent that matches where the text ends there, plus one, or 0. At most
+    /// `AUTOMATON_STATES`.
+    pub accept: Vec<u32>,
+    /// Start state over programs' paths as components, deepest first, each followed by a NUL byte; 0 where
+    /// nothing can match.
+    pub start_program: u32,
+    /// Start state over command lines; 0 where nothing can match.
+    pub start_command: u32,
+    /// Start state over cgroups' paths; 0 where nothing can match.
+    pub start_cgroup: u32,
+}
+
+impl CompiledMatcher {
+    /// Compiles patterns, each with its agent's index (less than `u32::MAX`).
+    ///
+    /// # Errors
+    /// When they do not fit the kernel's table.
+    pub fn compile<'a>(
+        patterns: impl IntoIterator<Item = (AgentIndex, Pattern<'a>)>,
+    ) -> Result<Self, CompileError> {
+        let mut nfa = Nfa::new();
+        let roots = [nfa.root(), nfa.root(), nfa.root()];
+        let [program, command, cgroup] = roots;
+        for (agent, pattern) in patterns {
+            match pattern {
+                Pattern::Program(glob) => {
+                    glob.reversed().for_each(|pieces| nfa.insert(program, &pieces, agent));
+                }
+                Pattern::Command(glob) => {
+                    glob.sequences().for_each(|pieces| nfa.insert(command, pieces, agent));
+                }
+                Pattern::Script(glob) => {
+                    glob.sequences().for_each(|pieces| nfa.insert(command, pieces, agent));
+                }
+                Pattern::Cgroup(glob) => {
+                    glob.forward().for_each(|pieces| nfa.insert(cgroup, &pieces, agent));
+                }
+            }
+        }
+        let classes = Classes::new(&nfa);
+        let automaton = minimise::minimise(&subsets::build(&nfa, &classes, &roots)?);
+        if automaton.accept.len() > AUTOMATON_STATES as usize {
+            return Err(CompileError::TooManyStates);
+        }
+        if automaton.table.len() > AUTOMATON_ENTRIES as usize {
+            return Err(CompileError::TooManyEntries { entries: automaton.table.len() });
+        }
+        let start = |index: usize| automaton.starts.get(index).copied().unwrap_or(0);
+        Ok(Self {
+            classes: classes.of,
+            class_count: u32::try_from(automaton.classes).unwrap_or(256),
+            start_program: start(0),
+            start_command: start(1),
+            start_cgroup: start(2),
+            table: automaton.table,
+            accept: automaton.accept,
+        })
+    }
+
+    /// The agent whose patterns cover this absolute path of a program. Like the kernel, looks at its deepest
+    /// `MATCH_COMPONENTS` components.
+    #[must_use]
+    pub fn run_program(&self, path: &[u8]) -> Option<AgentIndex> {
+        let components = path.rsplit(|&byte| byte == b'/').filter(|component| !component.is_empty());
+        let bytes =
+            components.take(MATCH_COMPONENTS as usize).flat_map(|component| component.iter().chain(&[0]));
+        self.run(self.start_program, bytes)
+    }
+
+    /// The agent whose patterns cover this command line, as [`super::command_text`] makes it.
+    #[must_use]
+    pub fn run_command(&self, command: &[u8]) -> Option<AgentIndex> {
+        self.run(self.start_command, command.iter())
+    }
+
+    /// The agent whose patterns cover this cgroup's path, or one above it. Like the kernel, looks at its
+    /// first `MATCH_CGROUP_BYTES` bytes.
+    #[must_use]
+    pub fn run_cgroup(&self, path: &[u8]) -> Option<AgentIndex> {
+        self.run(self.start_cgroup, path.iter().take(MATCH_CGROUP_BYTES as usize))
+    }
+
+    fn run<'a>(&self, start: u32, bytes: impl Iterator<Item = &'a u8>) -> Option<AgentIndex> {
+        let mut state = start;
+        for &byte in bytes {
+            if state == 0 {
+                return None;
+            }
+            let class = self.classes.get(usize::from(byte)).copied().unwrap_or(0);
+            let entry = state as usize * self.class_count as usize + usize::from(class);
+            state = self.table.get(entry).copied().unwrap_or(0);
+        }
+        self.accept.get(state as usize)?.checked_sub(1)
+    }
+}

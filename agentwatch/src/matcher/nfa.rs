@@ -1,0 +1,114 @@
+//! All patterns as one tree of pieces: patterns that begin alike share their beginning.
+
+use super::{AgentIndex, ByteSet, Piece};
+
+/// Index of a node.
+pub(super) type NodeId = u32;
+
+#[derive(Debug)]
+pub(super) struct Node {
+    /// Ways on that take one byte.
+    pub ones: Vec<(ByteSet, NodeId)>,
+    /// Ways on that take none: each leads to a node that repeats.
+    pub skips: Vec<NodeId>,
+    /// Bytes that lead back here.
+    pub repeat: ByteSet,
+    /// The agent that matches where the text ends here.
+    pub accept: Option<AgentIndex>,
+    /// The lowest agent that can still match from here.
+    pub lowest: AgentIndex,
+}
+
+/// The tree. Node 0 is no node: it stands for "nothing matches".
+#[derive(Debug)]
+pub(super) struct Nfa {
+    nodes: Vec<Node>,
+}
+
+impl Nfa {
+    pub(super) fn new() -> Self {
+        Self { nodes: Vec::new() }
+    }
+
+    /// A root for texts of one kind.
+    pub(super) fn root(&mut self) -> NodeId {
+        self.add(ByteSet::NONE)
+    }
+
+    pub(super) fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(id as usize)
+    }
+
+    pub(super) fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Lets `agent` match texts of this root that these pieces stand for.
+    pub(super) fn insert(&mut self, root: NodeId, pieces: &[Piece], agent: AgentIndex) {
+        let mut at = root;
+        self.touch(at, agent);
+        for piece in pieces {
+            at = self.step(at, piece);
+            self.touch(at, agent);
+        }
+        if let Some(node) = self.nodes.get_mut(at as usize) {
+            node.accept = Some(node.accept.map_or(agent, |other| other.min(agent)));
+        }
+    }
+
+    fn touch(&mut self, id: NodeId, agent: AgentIndex) {
+        if let Some(node) = self.nodes.get_mut(id as usize) {
+            node.lowest = node.lowest.min(agent);
+        }
+    }
+
+    fn step(&mut self, from: NodeId, piece: &Piece) -> NodeId {
+        let Some(node) = self.nodes.get(from as usize) else { return from };
+        match *piece {
+            Piece::One(set) => {
+                if let Some(&(_, to)) = node.ones.iter().find(|(other, _)| *other == set) {
+                    return to;
+                }
+                let to = self.add(ByteSet::NONE);
+                if let Some(node) = self.nodes.get_mut(from as usize) {
+                    node.ones.push((set, to));
+                }
+                to
+            }
+            Piece::Many(set) => {
+                // Two stars in a row stand for one.
+                if node.repeat == set {
+                    return from;
+                }
+                let same = |id: &&NodeId| self.node(**id).is_some_and(|node| node.repeat == set);
+                if let Some(&to) = node.skips.iter().find(same) {
+                    return to;
+                }
+                let to = self.add(set);
+                if let Some(node) = self.nodes.get_mut(from as usize) {
+                    node.skips.push(to);
+                }
+                to
+            }
+        }
+    }
+
+    fn add(&mut self, repeat: ByteSet) -> NodeId {
+        let id = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        self.nodes.push(Node {
+            ones: Vec::new(),
+            skips: Vec::new(),
+            repeat,
+            accept: None,
+            lowest: AgentIndex::MAX,
+        });
+        id
+    }
+}
+
+impl Node {
+    /// Whether its agent matches whatever follows.
+    pub(super) fn forever(&self) -> Option<AgentIndex> {
+        self.accept.filter(|_| self.repeat == ByteSet::ALL)
+    }
+}
