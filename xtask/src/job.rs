@@ -11,7 +11,8 @@ pub mod port {
     pub const STDERR: &str = "agentwatch.stderr";
     /// A tar stream of `/out`.
     pub const OUT: &str = "agentwatch.out";
-    /// One sentence a line: `ready`, `exit N`, `failed TEXT`.
+    /// One sentence a line: `ready`, `sending`, `exit N`, `failed TEXT`. Anything in the other
+    /// direction asks to kill the command.
     pub const CONTROL: &str = "agentwatch.control";
 }
 

@@ -1,23 +1,42 @@
 //! The programs that go into guests, built static: a guest's libraries need not be ours.
 
+use std::fs;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use crate::cmd;
+use crate::cache;
+use crate::cmd::{self, say};
 use crate::paths;
 use crate::setup;
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Builds the guest's PID 1 and gives its file.
+/// What the guest's PID 1 is made of.
+const VM_INIT: [&str; 6] = [
+    include_str!("../../Cargo.toml"),
+    include_str!("../job.rs"),
+    include_str!("../vm_init/machine.rs"),
+    include_str!("../vm_init/main.rs"),
+    include_str!("../vm_init/pump.rs"),
+    include_str!("../vm_init/supervise.rs"),
+];
+
+/// Gives the guest's PID 1, built if the cache lacks the one of these sources: so that a guest need
+/// not wait for another cargo at work in the same target folder.
 ///
 /// # Errors
 /// If it does not build.
 pub fn vm_init() -> Result<PathBuf> {
-    // Without the host's part there is little to build.
-    cargo(&["--package", "xtask", "--bin", "vm-init", "--no-default-features"])?;
-    Ok(built("vm-init"))
+    let place = paths::cache_dir("vm-init")?.join(cache::key(&VM_INIT));
+    cache::once(&place, "the guests' PID 1", |partial| {
+        say("vm: building the guests' PID 1");
+        // Without the host's part there is little to build.
+        cargo(&["--package", "xtask", "--bin", "vm-init", "--no-default-features"])?;
+        let program = built("vm-init");
+        fs::copy(&program, partial).with_context(|| format!("cannot copy {}", program.display()))?;
+        Ok(())
+    })
 }
 
 /// Builds agentwatch, with its kernel programs inside, and gives its file.

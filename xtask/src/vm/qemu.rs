@@ -169,15 +169,17 @@ fn pass(command: &mut Command, theirs: Vec<OwnedFd>) {
     unsafe { command.pre_exec(prepare) };
 }
 
-/// Reads until the other end is gone, handing on what comes, at once.
-pub fn forward(mut source: impl Read, mut sink: impl io::Write) {
+/// Hands on what comes, at once, until the other end is gone.
+///
+/// # Errors
+/// If the sink takes no more.
+pub fn forward(mut source: impl Read, mut sink: impl io::Write) -> io::Result<()> {
     let mut buffer = vec![0; 1 << 16];
-    let mut open = true;
     while let Ok(count @ 1..) = source.read(&mut buffer) {
-        // If nobody reads our output any more the guest must not stand still for it.
-        open = open
-            && sink.write_all(buffer.get(..count).unwrap_or_default()).and_then(|()| sink.flush()).is_ok();
+        sink.write_all(buffer.get(..count).unwrap_or_default())?;
+        sink.flush()?;
     }
+    Ok(())
 }
 
 #[cfg(test)]

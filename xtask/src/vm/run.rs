@@ -1,12 +1,13 @@
 //! One run: assemble a machine, boot it, carry its output, give its exit status.
 
 use std::fs;
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::sync::mpsc::{Receiver, channel};
-use std::thread::spawn;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{JoinHandle, spawn};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
@@ -15,7 +16,7 @@ use tempfile::TempDir;
 use super::kernel::Kernel;
 use super::qemu::{Disk, Ends, Machine, Qemu, forward};
 use super::{VmSpec, initramfs, rootfs, share};
-use crate::cache;
+use crate::cache::{self, Lock};
 use crate::cmd::{self, say};
 use crate::job::{Job, MODULES_DISK, PROGRAMS_DISK, ROOT_DISK};
 use crate::paths;
@@ -23,14 +24,23 @@ use crate::setup;
 
 /// The exit status of a run that took too long, as of `timeout`.
 pub const TIMED_OUT: i32 = 124;
-/// Folders of runs that were killed are removed after so long.
-const LEFT_OVER: Duration = Duration::from_secs(2 * 24 * 3600);
+/// The exit status of a run whose output nobody wants to read: the one of a death by SIGPIPE.
+const UNREAD: i32 = 141;
+/// What a guest whose time is up gets to kill the command and to send what is in `/out`.
+const LAST_CHANCE: Duration = Duration::from_secs(30);
+/// A younger folder of a run may not be locked yet.
+const UNLOCKED_AT_FIRST: Duration = Duration::from_secs(60);
+
+/// A file in each run's folder, locked while the run lasts.
+const ALIVE: &str = "alive";
 
 /// How one boot ended.
 #[derive(Debug)]
 enum Ending {
     Exited(i32),
     TimedOut,
+    /// Nobody reads our output any more.
+    Unread,
     /// The guest ended without a status; with what it said last.
     Died {
         ready: bool,
@@ -41,6 +51,7 @@ enum Ending {
 /// A machine ready to boot, with its files in a folder of its own.
 struct Assembly {
     folder: TempDir,
+    _alive: Lock,
     kernel: Kernel,
     disks: Vec<Disk>,
 }
@@ -63,6 +74,7 @@ pub fn run(spec: &VmSpec) -> Result<i32> {
     };
     match ending {
         Ending::Exited(code) => Ok(code),
+        Ending::Unread => Ok(UNREAD),
         Ending::TimedOut => {
             let seconds = spec.timeout.as_secs();
             say(&format!(
@@ -90,6 +102,7 @@ fn assemble(spec: &VmSpec) -> Result<Assembly> {
         .prefix("vm-")
         .tempdir_in(&runs)
         .context("cannot make a folder for the run")?;
+    let alive = Lock::take(&folder.path().join(ALIVE), "run")?;
     let kernel = Kernel::get(&spec.kernel, spec.refresh)?;
     let root = rootfs::get(&spec.packages, spec.refresh)?;
     let mut job = Job {
@@ -113,7 +126,7 @@ fn assemble(spec: &VmSpec) -> Result<Assembly> {
         disks.push(disk(&serial, image, false));
     }
     initramfs::write(&kernel, &job, &folder.path().join("initramfs"))?;
-    Ok(Assembly { folder, kernel, disks })
+    Ok(Assembly { folder, _alive: alive, kernel, disks })
 }
 
 fn disk(serial: &str, image: PathBuf, scratch: bool) -> Disk {
@@ -134,10 +147,23 @@ fn boot(spec: &VmSpec, assembly: &Assembly) -> Result<Ending> {
         messages: &folder.join("qemu.log"),
     })?;
     let Ends { stdout, stderr, out, control } = ends;
-    let carriers =
-        [spawn(move || forward(stdout, io::stdout())), spawn(move || forward(stderr, io::stderr()))];
-    let mut follower = Follower { spec, start, out: Some(out.into()), extraction: None, ready: false };
-    let ending = follower.follow(&sentences(control))?;
+    let requests = control.try_clone().context("cannot duplicate a socket")?;
+    let (sender, events) = channel();
+    let carriers = [
+        carry(stdout, io::stdout(), sender.clone()),
+        carry(stderr, io::stderr(), sender.clone()),
+        spawn(move || listen(control, &sender)),
+    ];
+    let mut follower = Follower {
+        spec,
+        start,
+        out: Some(out.into()),
+        extraction: None,
+        ready: false,
+        late: false,
+        requests,
+    };
+    let ending = follower.follow(&events)?;
     drop(qemu);
     for carrier in carriers {
         // They end with QEMU, and do not panic.
@@ -147,13 +173,30 @@ fn boot(spec: &VmSpec, assembly: &Assembly) -> Result<Ending> {
     Ok(ending)
 }
 
-/// What the guest says, line by line; the channel ends with QEMU.
-fn sentences(control: std::os::unix::net::UnixStream) -> Receiver<String> {
-    let (sender, receiver) = channel();
+/// What happens to a guest, as seen from outside.
+enum Event {
+    /// A line through the control port.
+    Said(String),
+    /// QEMU has ended, or the guest no longer has its control port.
+    Gone,
+    /// Our own output is closed.
+    Unread,
+}
+
+fn carry(source: UnixStream, sink: impl io::Write + Send + 'static, events: Sender<Event>) -> JoinHandle<()> {
     spawn(move || {
-        BufReader::new(control).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
-    });
-    receiver
+        if forward(source, sink).is_err() {
+            // Nobody listens at the end of the run, and nobody needs to.
+            let _ = events.send(Event::Unread);
+        }
+    })
+}
+
+fn listen(control: UnixStream, events: &Sender<Event>) {
+    for line in BufReader::new(control).lines().map_while(Result::ok) {
+        let _ = events.send(Event::Said(line));
+    }
+    let _ = events.send(Event::Gone);
 }
 
 /// Follows a guest from its start to its end.
@@ -163,34 +206,56 @@ struct Follower<'a> {
     out: Option<OwnedFd>,
     extraction: Option<Child>,
     ready: bool,
+    /// Its time is up, and it has been told.
+    late: bool,
+    requests: UnixStream,
 }
 
 impl Follower<'_> {
-    fn follow(&mut self, sentences: &Receiver<String>) -> Result<Ending> {
+    fn follow(&mut self, events: &Receiver<Event>) -> Result<Ending> {
         loop {
-            let left = self.spec.timeout.saturating_sub(self.start.elapsed());
-            let line = match sentences.recv_timeout(left) {
-                Ok(line) => line,
-                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => return Ok(Ending::TimedOut),
-                Err(_) => return Ok(self.died("it ended without giving an exit status")),
+            let patience = if self.late { self.spec.timeout + LAST_CHANCE } else { self.spec.timeout };
+            let ending = match events.recv_timeout(patience.saturating_sub(self.start.elapsed())) {
+                Ok(Event::Said(line)) => self.hear(&line)?,
+                Ok(Event::Unread) => Some(Ending::Unread),
+                Err(RecvTimeoutError::Timeout) => self.hurry(),
+                Ok(Event::Gone) | Err(RecvTimeoutError::Disconnected) => {
+                    Some(self.died("it ended without giving an exit status"))
+                }
             };
-            match line.split_once(' ').unwrap_or((&line, "")) {
-                ("ready", _) => {
-                    self.ready = true;
-                    say(&format!(
-                        "vm: {} ready in {:.1} s",
-                        self.spec.kernel,
-                        self.start.elapsed().as_secs_f64()
-                    ));
-                }
-                ("sending", _) => self.start_extraction()?,
-                ("exit", code) => {
-                    return Ok(Ending::Exited(code.parse().context("the guest gave an odd exit status")?));
-                }
-                ("failed", reason) => return Ok(self.died(reason)),
-                _ => return Ok(self.died(&format!("it said `{line}`, which nobody understands"))),
+            match ending {
+                Some(_) if self.late => return Ok(Ending::TimedOut),
+                Some(ending) => return Ok(ending),
+                None => (),
             }
         }
+    }
+
+    fn hear(&mut self, line: &str) -> Result<Option<Ending>> {
+        match line.split_once(' ').unwrap_or((line, "")) {
+            ("ready", _) => {
+                self.ready = true;
+                say(&format!(
+                    "vm: {} ready in {:.1} s",
+                    self.spec.kernel,
+                    self.start.elapsed().as_secs_f64()
+                ));
+            }
+            ("sending", _) => self.start_extraction()?,
+            ("exit", code) => {
+                return Ok(Some(Ending::Exited(code.parse().context("the guest gave an odd exit status")?)));
+            }
+            ("failed", reason) => return Ok(Some(self.died(reason))),
+            _ => return Ok(Some(self.died(&format!("it said `{line}`, which nobody understands")))),
+        }
+        Ok(None)
+    }
+
+    /// The time is up. A guest that is ready may still send what is in `/out`.
+    fn hurry(&mut self) -> Option<Ending> {
+        let told = self.ready && !self.late && self.requests.write_all(b"kill\n").is_ok();
+        self.late = true;
+        if told { None } else { Some(Ending::TimedOut) }
     }
 
     fn died(&self, reason: &str) -> Ending {
@@ -227,10 +292,12 @@ fn keep_log(series: &str, folder: &Path) -> Result<PathBuf> {
     Ok(log)
 }
 
+/// Removes the folders of runs that were killed: nobody holds their lock.
 fn remove_left_overs(runs: &Path) {
     for entry in fs::read_dir(runs).into_iter().flatten().flatten() {
         let age = entry.metadata().and_then(|data| data.modified()).ok().and_then(|when| when.elapsed().ok());
-        if age.is_some_and(|age| age > LEFT_OVER) {
+        let alive = || fs::File::open(entry.path().join(ALIVE)).is_ok_and(|file| file.try_lock().is_err());
+        if age.is_some_and(|age| age > UNLOCKED_AT_FIRST) && !alive() {
             // The next run tries again.
             let _ = cache::remove(&entry.path());
         }

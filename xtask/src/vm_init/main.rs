@@ -45,7 +45,9 @@ fn work(job: &Job, ports: &Ports, control: &mut fs::File) -> Result<(), String> 
     let out = if job.wants_out { Some(ports.open(port::OUT)?) } else { None };
     machine::assemble(job)?;
     tell(control, "ready")?;
-    let code = supervise::run(&job.command, stdout, stderr)?;
+    let requests =
+        control.try_clone().map_err(|error| format!("cannot duplicate the control port: {error}"))?;
+    let code = supervise::run(&job.command, stdout, stderr, requests)?;
     if let Some(out) = out {
         tell(control, "sending")?;
         supervise::send_out(out)?;

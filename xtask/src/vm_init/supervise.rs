@@ -1,23 +1,28 @@
 //! Runs the command, reaps whatever ends, and sends `/out`.
 
 use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
-use rustix::process::{WaitOptions, setsid, wait};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, setsid, wait};
 
 use crate::pump::Pump;
 
 /// Runs the command to its end and gives its exit status, as a shell would: 128 and the signal
-/// for a killed one, 127 for one that is not there, 126 for one that cannot be run.
-pub fn run(words: &[String], stdout: File, stderr: File) -> Result<i32, String> {
+/// for a killed one, 127 for one that is not there, 126 for one that cannot be run. Whatever comes
+/// through `requests` kills the command: its time is up.
+pub fn run(words: &[String], stdout: File, stderr: File, requests: File) -> Result<i32, String> {
     let failed = |error: std::io::Error| format!("cannot make a pipe for the command's output: {error}");
     let (stdout, out_sink) = Pump::start(stdout).map_err(failed)?;
     let (stderr, err_sink) = Pump::start(stderr).map_err(failed)?;
     let complaints = err_sink.try_clone().map_err(failed)?;
     let code = match spawn(words, out_sink, err_sink) {
-        Ok(pid) => await_end(pid),
+        Ok(pid) => {
+            std::thread::spawn(move || kill_on_request(requests, pid));
+            await_end(pid)
+        }
         Err(error) => {
             complain(complaints, words, &error);
             Ok(if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 })
@@ -26,6 +31,16 @@ pub fn run(words: &[String], stdout: File, stderr: File) -> Result<i32, String> 
     stdout.finish();
     stderr.finish();
     code
+}
+
+/// Kills the command and what is left of its process group.
+fn kill_on_request(mut requests: File, pid: u32) {
+    let asked = requests.read(&mut [0]).is_ok_and(|count| count > 0);
+    let group = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    if let (true, Some(group)) = (asked, group) {
+        // It may have ended just now.
+        let _ = kill_process_group(group, Signal::KILL);
+    }
 }
 
 fn spawn(words: &[String], stdout: OwnedFd, stderr: OwnedFd) -> std::io::Result<u32> {
@@ -53,7 +68,6 @@ fn spawn(words: &[String], stdout: OwnedFd, stderr: OwnedFd) -> std::io::Result<
 }
 
 fn complain(sink: OwnedFd, words: &[String], error: &std::io::Error) {
-    use std::io::Write as _;
     let program = words.first().map_or("", String::as_str);
     // The exit status tells the same.
     let _ = writeln!(File::from(sink), "vm: cannot run `{program}` in the guest: {error}");
