@@ -200,9 +200,10 @@ fn read<T: DeserializeOwned>(socket: &Path, status: StatusCode, body: &[u8]) -> 
             Err(ClientError::Silent { socket: socket.to_owned(), reason: view.error })
         }
         Ok(view) => Err(ClientError::Refused(view)),
-        Err(_) if status == StatusCode::SERVICE_UNAVAILABLE => {
-            Err(ClientError::Silent { socket: socket.to_owned(), reason: "it has too many callers".to_owned() })
-        }
+        Err(_) if status == StatusCode::SERVICE_UNAVAILABLE => Err(ClientError::Silent {
+            socket: socket.to_owned(),
+            reason: "it has too many callers".to_owned(),
+        }),
         Err(_) => Err(strange(format!("HTTP status {status}"))),
     }
 }

@@ -24,8 +24,10 @@ pub const DECLARE_CONNECTIONS: usize = 128;
 /// among that user's.
 pub const DECLARE_CONNECTIONS_PER_USER: usize = 32;
 /// Answers about sessions in the making or on their way at once: with 10,000 processes a tree takes some
-/// 10 MB. Past it callers wait for [`OWNER`], then 503. `status` is exempt.
+/// 10 MB. Past it callers wait for [`LARGE_ANSWER_TURN`]. `status` is exempt.
 pub const LARGE_ANSWERS: usize = 2;
+/// Time that a caller waits for its turn at a large answer. Past it, 503.
+pub const LARGE_ANSWER_TURN: Duration = Duration::from_secs(5);
 /// Launches of one process at once and a second after that: it needs one. Past it, 429.
 pub const LAUNCHES_PER_PROCESS: (u32, u32) = (8, 1);
 /// Launches of one user at once and a second after that. Past it, 429.

@@ -166,7 +166,8 @@ mod tests {
         let mut rates = LaunchRates::new();
         let start = Instant::now();
         let (burst, per_second) = limits::LAUNCHES_PER_PROCESS;
-        let asked = |rates: &mut LaunchRates, times: u32, now| (0..times).filter(|_| rates.allows(1, 1, now)).count();
+        let asked =
+            |rates: &mut LaunchRates, times: u32, now| (0..times).filter(|_| rates.allows(1, 1, now)).count();
         assert_eq!(asked(&mut rates, 100, start), burst as usize);
         assert_eq!(asked(&mut rates, 100, start + Duration::from_secs(3)), 3 * per_second as usize);
         assert!(rates.allows(2, 1, start), "another process of the user is not held up");

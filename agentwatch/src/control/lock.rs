@@ -5,6 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::exit;
 use crate::paths::Paths;
 
 /// Why the daemon cannot take its run folder or open its sockets.
@@ -41,6 +42,15 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// The daemon's exit code: see the contract.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => exit::NOT_ALLOWED,
+            _ => exit::FAILED,
+        }
+    }
+
     /// For `map_err`: what was tried with which path.
     pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { doing, path: path.to_owned(), source }
@@ -130,7 +140,9 @@ mod tests {
         let first = RunLock::take(&paths).unwrap();
         let refused = RunLock::take(&paths).unwrap_err();
         assert!(matches!(refused, RunError::AnotherRuns { pid: Some(pid) } if pid == std::process::id()));
-        assert!(refused.to_string().starts_with(&format!("another agentwatch runs (pid {})", std::process::id())));
+        assert!(
+            refused.to_string().starts_with(&format!("another agentwatch runs (pid {})", std::process::id()))
+        );
         drop(first);
         RunLock::take(&paths).unwrap();
         assert_eq!(fs::metadata(&paths.run).unwrap().mode() & 0o7777, 0o755);
@@ -156,6 +168,9 @@ mod tests {
         fs::remove_dir(&paths.run).unwrap();
         fs::create_dir(folder.path().join("elsewhere")).unwrap();
         std::os::unix::fs::symlink(folder.path().join("elsewhere"), &paths.run).unwrap();
-        assert!(matches!(RunLock::take(&paths), Err(RunError::UnsafeFolder { fault: "is not a folder", .. })));
+        assert!(matches!(
+            RunLock::take(&paths),
+            Err(RunError::UnsafeFolder { fault: "is not a folder", .. })
+        ));
     }
 }

@@ -25,4 +25,4 @@ pub use request::{Inbox, Launch, Mailbox, Refusal, Reply, Request, mailbox, reso
 pub use server::{Server, serve};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

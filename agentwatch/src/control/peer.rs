@@ -30,10 +30,14 @@ pub struct Identity {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PeerError {
     /// It has no process id here.
-    #[error("the calling process is not in sight of the daemon's process namespace, so it cannot be made a session: call from the host")]
+    #[error(
+        "the calling process is not in sight of the daemon's process namespace, so it cannot be made a session: call from the host"
+    )]
     OutOfSight,
     /// It ended, or changed its user, since it connected.
-    #[error("process {0} is no longer the one that connected, so nothing was done: connect and ask from the same process")]
+    #[error(
+        "process {0} is no longer the one that connected, so nothing was done: connect and ask from the same process"
+    )]
     Changed(u32),
 }
 

@@ -85,7 +85,9 @@ pub enum Refusal {
     #[error("no session's id is or begins with `{0}`: `agentwatch agents --all` lists them")]
     NoSuchSession(String),
     /// Several do.
-    #[error("`{prefix}` begins the ids of {count} sessions, such as `{first}` and `{second}`: give more of it")]
+    #[error(
+        "`{prefix}` begins the ids of {count} sessions, such as `{first}` and `{second}`: give more of it"
+    )]
     Ambiguous {
         /// As given.
         prefix: String,

@@ -43,7 +43,12 @@ pub struct Route {
 pub const ROUTES: &[Route] = &[
     Route { door: Door::Control, method: Method::GET, path: "/v1/status", action: Action::Status },
     Route { door: Door::Control, method: Method::GET, path: "/v1/sessions", action: Action::Sessions },
-    Route { door: Door::Control, method: Method::GET, path: "/v1/sessions/{session}/tree", action: Action::Tree },
+    Route {
+        door: Door::Control,
+        method: Method::GET,
+        path: "/v1/sessions/{session}/tree",
+        action: Action::Tree,
+    },
     Route { door: Door::Control, method: Method::GET, path: "/v1/openapi.json", action: Action::OpenApi },
     Route { door: Door::Declare, method: Method::POST, path: "/v1/launch", action: Action::Launch },
 ];
@@ -78,7 +83,9 @@ fn matches<'a>(template: &str, path: &'a str) -> Option<&'a str> {
     loop {
         match (names.next(), segments.next()) {
             (None, None) => return Some(parameter),
-            (Some(name), Some(segment)) if name.starts_with('{') && !segment.is_empty() => parameter = segment,
+            (Some(name), Some(segment)) if name.starts_with('{') && !segment.is_empty() => {
+                parameter = segment
+            }
             (Some(name), Some(segment)) if name == segment => {}
             _ => return None,
         }
@@ -96,7 +103,9 @@ mod tests {
         assert_eq!(find(Method::GET, "/v1/sessions/a%20b/tree"), Found::Action(Action::Tree, "a%20b"));
         assert_eq!(find(Method::DELETE, "/v1/sessions"), Found::OtherMethod(Method::GET));
         assert_eq!(find(Method::POST, "/v1/launch"), Found::OtherDoor);
-        for path in ["", "/", "/v1", "/v1/status/", "//v1/status", "/v1/sessions//tree", "/v1/sessions/a/b/tree"] {
+        for path in
+            ["", "/", "/v1", "/v1/status/", "//v1/status", "/v1/sessions//tree", "/v1/sessions/a/b/tree"]
+        {
             assert_eq!(find(Method::GET, path), Found::Nothing, "{path}");
         }
     }

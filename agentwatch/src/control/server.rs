@@ -82,7 +82,8 @@ fn listen(path: &Path, mode: u32) -> Result<Listener, RunError> {
         _ => {}
     }
     let listener = Listener::bind(path).map_err(RunError::io("listen on", path))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(RunError::io("set the mode of", path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .map_err(RunError::io("set the mode of", path))?;
     listener.set_nonblocking(true).map_err(RunError::io("listen on", path))?;
     Ok(listener)
 }
@@ -111,12 +112,7 @@ async fn accept(door: Door, listener: Listener, shared: Rc<Shared>) {
     }
 }
 
-async fn begin(
-    door: Door,
-    stream: UnixStream,
-    shared: &Rc<Shared>,
-    connections: &Rc<RefCell<Connections>>,
-) {
+async fn begin(door: Door, stream: UnixStream, shared: &Rc<Shared>, connections: &Rc<RefCell<Connections>>) {
     let made = Peer::of(&stream).and_then(|peer| Ok((peer, duplicate(door, &stream)?)));
     let (peer, connection) = match made {
         Ok(made) => made,

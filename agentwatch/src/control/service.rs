@@ -15,12 +15,12 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
+use super::limits;
 use super::load::{Connections, LaunchRates};
 use super::peer::{Peer, PeerError};
 use super::request::{self, Launch, Mailbox, Refusal, Reply};
 use super::routes::{Action, Door, Found, find};
 use super::state::{ErrorView, LaunchBody, LaunchView, SessionsView};
-use super::{limits, routes};
 
 const OPENAPI: &[u8] = include_bytes!("openapi.json");
 
@@ -69,7 +69,9 @@ pub enum Failure {
     NotRoot,
     #[error("there is nothing at this path: `GET /v1/openapi.json` on control.sock describes all there is")]
     NoSuchPath,
-    #[error("this path is on the other socket: control.sock answers questions, declare.sock takes declarations")]
+    #[error(
+        "this path is on the other socket: control.sock answers questions, declare.sock takes declarations"
+    )]
     OtherSocket,
     #[error("this path takes only {0}")]
     OtherMethod(hyper::Method),
@@ -164,7 +166,10 @@ impl Call {
     }
 
     async fn dispatch(&self, request: Request<Incoming>) -> Result<Vec<u8>, Failure> {
-        self.check_root()?;
+        // The mode of the socket keeps others out already; this does where the mode was changed.
+        if !may_enter(self.door, self.peer.uid, rustix::process::geteuid().as_raw()) {
+            return Err(Failure::NotRoot);
+        }
         let (parts, body) = request.into_parts();
         let (action, parameter) = match find(self.door, &parts.method, parts.uri.path()) {
             Found::Action(action, parameter) => (action, parameter),
@@ -173,12 +178,14 @@ impl Call {
             Found::Nothing => return Err(Failure::NoSuchPath),
         };
         let all = wants_all(action, parts.uri.query())?;
-        if action == Action::Launch {
-            let claimed = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-            return self.launch(body, claimed).await;
+        if action != Action::Launch {
+            self.has_asked();
         }
-        self.has_asked();
         match action {
+            Action::Launch => {
+                let claimed = parts.headers.get(CONTENT_LENGTH);
+                self.launch(body, claimed.and_then(|bytes| bytes.to_str().ok()?.parse().ok())).await
+            }
             Action::OpenApi => Ok(OPENAPI.trim_ascii_end().to_vec()),
             Action::Status => write(&self.ask(|reply| request::Request::Status { reply }).await?),
             Action::Sessions => {
@@ -192,15 +199,7 @@ impl Call {
                 self.large().await?;
                 write(&self.ask(|reply| request::Request::Tree { session, reply }).await?)
             }
-            Action::Launch => Err(Failure::NoSuchPath),
         }
-    }
-
-    /// The mode of the socket keeps others out; this does where the mode was changed.
-    fn check_root(&self) -> Result<(), Failure> {
-        let own = rustix::process::geteuid().as_raw();
-        let may = self.door == Door::Declare || self.peer.uid == 0 || self.peer.uid == own;
-        if may { Ok(()) } else { Err(Failure::NotRoot) }
     }
 
     fn has_asked(&self) {
@@ -209,7 +208,7 @@ impl Call {
 
     /// Waits for leave to make a large answer, and keeps it until that is sent.
     async fn large(&self) -> Result<(), Failure> {
-        let permit = timeout(limits::OWNER, Arc::clone(&self.shared.large).acquire_owned()).await;
+        let permit = timeout(limits::LARGE_ANSWER_TURN, Arc::clone(&self.shared.large).acquire_owned()).await;
         *self.permit.borrow_mut() = Some(permit.map_err(|_| Failure::Busy)?.map_err(|_| Failure::Busy)?);
         Ok(())
     }
@@ -237,6 +236,10 @@ impl Call {
         let view: LaunchView = self.ask(|reply| request::Request::Launch { launch, reply }).await?;
         write(&view)
     }
+}
+
+const fn may_enter(door: Door, uid: u32, own: u32) -> bool {
+    matches!(door, Door::Declare) || uid == 0 || uid == own
 }
 
 fn wants_all(action: Action, query: Option<&str>) -> Result<bool, Failure> {
@@ -271,7 +274,7 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::super::tests::samples;
+    use super::super::{routes, tests::samples};
     use super::*;
 
     fn document() -> Value {
@@ -324,6 +327,18 @@ mod tests {
         let document = document();
         assert_eq!(document["openapi"], json!("3.1.0"));
         walk(&document, &document);
+    }
+
+    #[test]
+    fn only_root_and_the_daemons_own_user_may_ask() {
+        assert!(
+            may_enter(Door::Control, 0, 0)
+                && may_enter(Door::Control, 0, 7)
+                && may_enter(Door::Control, 7, 7)
+        );
+        assert!(!may_enter(Door::Control, 1, 0) && !may_enter(Door::Control, 1, 7));
+        assert!(may_enter(Door::Declare, 1, 0));
+        assert_eq!(Failure::NotRoot.response().status(), StatusCode::FORBIDDEN);
     }
 
     #[test]

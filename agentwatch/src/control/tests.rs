@@ -66,7 +66,8 @@ impl Daemon {
     }
 
     fn declare(&self, body: &[u8]) -> (u16, Value) {
-        let mut request = format!("POST /v1/launch HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+        let mut request =
+            format!("POST /v1/launch HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
         let mut bytes = std::mem::take(&mut request).into_bytes();
         bytes.extend_from_slice(body);
         raw(&self.paths.declare_socket(), &bytes)
@@ -180,7 +181,8 @@ fn what_does_not_exist_is_refused_with_a_sentence() {
     assert_eq!(code(&ask("GET /v1/sessions/%ff/tree")), (400, "bad_path"));
     assert_eq!(code(&ask("GET /v1/sessions/x/tree")), (404, "no_such_session"));
     assert_eq!(code(&ask("GET /v1/sessions/coding/tree")), (409, "ambiguous_session"));
-    let status_on_declare = raw(&daemon.paths.declare_socket(), b"GET /v1/status HTTP/1.1\r\nhost: x\r\n\r\n");
+    let status_on_declare =
+        raw(&daemon.paths.declare_socket(), b"GET /v1/status HTTP/1.1\r\nhost: x\r\n\r\n");
     assert_eq!(code(&status_on_declare), (404, "other_socket"));
     let refused = daemon.client().tree("x/../y\u{1b}").unwrap_err();
     assert!(matches!(&refused, ClientError::Refused(view) if view.code == "no_such_session"));
@@ -192,7 +194,10 @@ fn what_does_not_exist_is_refused_with_a_sentence() {
 fn what_is_not_http_is_refused() {
     let daemon = Daemon::start(Manner::Answers);
     assert_eq!(daemon.control("\0\u{7f}ELF\r\n\r\n").0, 400);
-    let long = format!("GET /v1/status HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "x".repeat(limits::HEAD_BYTES * 4));
+    let long = format!(
+        "GET /v1/status HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n",
+        "x".repeat(limits::HEAD_BYTES * 4)
+    );
     assert_eq!(daemon.control(&long).0, 431);
     assert!(daemon.client().status().is_ok());
 }
@@ -232,7 +237,10 @@ fn a_body_of_100_mb_is_refused_early() {
         let mut stream = UnixStream::connect(daemon.paths.declare_socket()).unwrap();
         write!(stream, "POST /v1/launch HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n").unwrap();
         let sent = (0..100).take_while(|_| {
-            write!(stream, "100000\r\n").and_then(|()| stream.write_all(&chunk)).and_then(|()| write!(stream, "\r\n")).is_ok()
+            write!(stream, "100000\r\n")
+                .and_then(|()| stream.write_all(&chunk))
+                .and_then(|()| write!(stream, "\r\n"))
+                .is_ok()
         });
         assert!(sent.count() < 100, "the server hung up before it had all");
         assert_eq!(code(&read_answer(&mut stream)), (413, "too_large"));
@@ -336,7 +344,10 @@ fn sockets_that_a_killed_daemon_left_are_replaced() {
     assert!(matches!(Client::new(&paths).status(), Err(ClientError::NotRunning { .. })));
     let (mailbox, _inbox) = mailbox().unwrap();
     let _server = serve(RunLock::take(&paths).unwrap(), mailbox).unwrap();
-    assert!(matches!(Client::new(&paths).status(), Err(ClientError::Silent { .. })), "it answers, without an owner");
+    assert!(
+        matches!(Client::new(&paths).status(), Err(ClientError::Silent { .. })),
+        "it answers, without an owner"
+    );
 }
 
 #[test]
@@ -344,7 +355,11 @@ fn something_else_behind_the_socket_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let paths = Paths { state: folder.path().join("state"), run: folder.path().to_owned() };
     let listener = UnixListener::bind(paths.control_socket()).unwrap();
-    let answers = ["HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", "SSH-2.0-OpenSSH\r\n", "HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n"];
+    let answers = [
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+        "SSH-2.0-OpenSSH\r\n",
+        "HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n",
+    ];
     let other = std::thread::spawn(move || {
         for answer in answers {
             let (mut stream, _) = listener.accept().unwrap();

@@ -91,7 +91,8 @@ pub fn tree(id: &str) -> TreeView {
     let mut root = process(1200, None, &["claude", "--resume"]);
     root.counts = Counts { exec: 1, read: 120, write: 4, connect: 2, ..Counts::default() };
     let shell = process(1201, Some(root.id), &["bash", "-c", "make all; rm -rf build\n\u{1b}[2J"]);
-    let mut make = ended(process(1202, Some(shell.id), &["make", "all"]), Exit { code: Some(2), signal: None });
+    let mut make =
+        ended(process(1202, Some(shell.id), &["make", "all"]), Exit { code: Some(2), signal: None });
     make.counts = Counts { exec: 1, read: 40, write: 12, delete: 3, ..Counts::default() };
     let mut odd = ended(process(1203, Some(shell.id), &["rm", "%FF"]), Exit { code: None, signal: Some(9) });
     odd.command_args_encoding = Some(Encoding::Percent);

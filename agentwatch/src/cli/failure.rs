@@ -1,0 +1,44 @@
+//! How a failed command ends: one sentence, and the exit code that the contract promises.
+
+use crate::control::{ClientError, RunError};
+use crate::exit;
+use crate::output::escape::escape;
+
+use super::exec::ExecError;
+
+/// Writes what went wrong to the standard error; gives the exit code.
+#[must_use]
+pub fn report(error: &anyhow::Error) -> u8 {
+    // The stages' sentences name their causes themselves. They hold texts of users and of processes.
+    eprintln!("agentwatch: {}", escape(&error.to_string()));
+    exit_code(error)
+}
+
+/// The exit code of the first error in the chain that has one, else [`exit::FAILED`].
+#[must_use]
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    let known = |cause: &(dyn std::error::Error + 'static)| {
+        (cause.downcast_ref().map(ClientError::exit_code))
+            .or_else(|| cause.downcast_ref().map(ExecError::exit_code))
+            .or_else(|| cause.downcast_ref().map(RunError::exit_code))
+    };
+    error.chain().find_map(known).unwrap_or(exit::FAILED)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn the_code_is_found_behind_context() {
+        let wrapped =
+            Err::<(), _>(ExecError::NotFound { program: "x".into() }).context("while trying").unwrap_err();
+        assert_eq!(exit_code(&wrapped), 127);
+        assert_eq!(exit_code(&RunError::AnotherRuns { pid: None }.into()), exit::FAILED);
+        assert_eq!(exit_code(&anyhow::anyhow!("something else")), exit::FAILED);
+        let socket = "/run/agentwatch/control.sock".into();
+        assert_eq!(exit_code(&ClientError::NoPermission { socket }.into()), exit::NOT_ALLOWED);
+    }
+}
