@@ -2,5 +2,8 @@
 //!
 //! The folders are the stages of the data's way, in order: see `ARCHITECTURE.md`.
 
+pub mod control;
 pub mod event;
+pub mod exit;
 pub mod matcher;
+pub mod paths;
