@@ -17,7 +17,7 @@ impl Classes {
         let mut members = vec![ByteSet::ALL];
         let mut seen = std::collections::HashSet::new();
         for node in nfa.nodes() {
-            for set in node.ones.iter().map(|(set, _)| *set).chain([node.repeat]) {
+            for set in node.ones.iter().chain(&node.links).map(|(set, _)| *set).chain([node.repeat]) {
                 if seen.insert(set) {
                     members = split(&members, set);
                 }

@@ -1,6 +1,6 @@
 //! The automaton as the kernel walks it, and the same walk in user space.
 
-use agentwatch_common::limits::{AUTOMATON_ENTRIES, AUTOMATON_STATES, MATCH_CGROUP_BYTES, MATCH_COMPONENTS};
+use agentwatch_common::limits::{AUTOMATON_ENTRIES, AUTOMATON_STATES, MATCH_PATH_BYTES};
 
 use super::classes::Classes;
 use super::nfa::Nfa;
@@ -82,9 +82,7 @@ impl CompiledMatcher {
                 Pattern::Command(glob) => {
                     glob.sequences().for_each(|pieces| nfa.insert(command, pieces, agent));
                 }
-                Pattern::Script(glob) => {
-                    glob.sequences().for_each(|pieces| nfa.insert(command, pieces, agent));
-                }
+                Pattern::Script(glob) => nfa.insert_script(command, glob, agent),
                 Pattern::Cgroup(glob) => {
                     glob.forward().for_each(|pieces| nfa.insert(cgroup, &pieces, agent));
                 }
@@ -110,14 +108,13 @@ impl CompiledMatcher {
         })
     }
 
-    /// The agent whose patterns cover this absolute path of a program. Like the kernel, looks at its deepest
-    /// `MATCH_COMPONENTS` components.
+    /// The agent whose patterns cover this absolute path of a program. Like the kernel, looks at
+    /// `MATCH_PATH_BYTES` bytes of its components, deepest first.
     #[must_use]
     pub fn run_program(&self, path: &[u8]) -> Option<AgentIndex> {
         let components = path.rsplit(|&byte| byte == b'/').filter(|component| !component.is_empty());
-        let bytes =
-            components.take(MATCH_COMPONENTS as usize).flat_map(|component| component.iter().chain(&[0]));
-        self.run(self.start_program, bytes)
+        let bytes = components.flat_map(|component| component.iter().chain(&[0]));
+        self.run(self.start_program, bytes.take(MATCH_PATH_BYTES as usize))
     }
 
     /// The agent whose patterns cover this command line, as [`super::command_text`] makes it.
@@ -126,11 +123,11 @@ impl CompiledMatcher {
         self.run(self.start_command, command.iter())
     }
 
-    /// The agent whose patterns cover this cgroup's path, or one above it. Like the kernel, looks at its
-    /// first `MATCH_CGROUP_BYTES` bytes.
+    /// The agent whose patterns cover this cgroup's path, or one above it. Like the kernel, looks at less
+    /// than `MATCH_PATH_BYTES` bytes.
     #[must_use]
     pub fn run_cgroup(&self, path: &[u8]) -> Option<AgentIndex> {
-        self.run(self.start_cgroup, path.iter().take(MATCH_CGROUP_BYTES as usize))
+        self.run(self.start_cgroup, path.iter().take(MATCH_PATH_BYTES as usize - 1))
     }
 
     fn run<'a>(&self, start: u32, bytes: impl Iterator<Item = &'a u8>) -> Option<AgentIndex> {

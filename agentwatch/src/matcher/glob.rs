@@ -132,28 +132,40 @@ impl CommandGlob {
     }
 }
 
-/// Options between an interpreter and its script that are looked past. With more of them there is no match.
-const SCRIPT_OPTIONS_MAX: usize = 4;
-
 /// A script that an interpreter runs: the interpreter's base name (which may have a subcommand, as in
-/// `bun run`), up to four options, the script or module, and any arguments.
+/// `bun run`), any options, the script or module, and any arguments.
 ///
 /// Only the list of known agents has these: they keep a path among a program's other arguments from
-/// looking like the script, which a command glob cannot.
+/// looking like the script, which a command glob cannot. An option's value that is a word of its own ends
+/// the looking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScriptGlob {
     text: String,
-    sequences: Vec<Vec<Piece>>,
+    interpreter: String,
+    interpreters: Vec<Vec<Piece>>,
+    /// From the script's first byte to the end of the command line.
+    scripts: Vec<Vec<Piece>>,
 }
 
 impl ScriptGlob {
-    /// A script by its absolute path; a path with a space in it does not match.
+    /// A script by its path; one with a space in it does not match.
     ///
     /// # Errors
     /// What is wrong with the interpreter's or the script's pattern.
     pub fn file(interpreter: &str, file: &str) -> Result<Self, GlobError> {
-        let files: Vec<_> = shapes(file)?.iter().map(|shape| narrow(&shape.forward())).collect();
-        Self::build(interpreter, &files, format!("{interpreter} {file}"))
+        let mut scripts = Vec::new();
+        for shape in shapes(file)? {
+            let pieces = narrow(&shape.forward());
+            // What begins with a dash is an option.
+            if let [Piece::Many(set), rest @ ..] = pieces.as_slice() {
+                let first = Piece::One(set.without(b'-'));
+                scripts.push([&[first], pieces.as_slice()].concat());
+                scripts.push(rest.to_vec());
+            } else {
+                scripts.push(pieces);
+            }
+        }
+        Self::build(interpreter, scripts, format!("{interpreter} {file}"))
     }
 
     /// A single word as the interpreter has it on its command line after options: `npm:@scope/package`.
@@ -162,38 +174,29 @@ impl ScriptGlob {
     /// # Errors
     /// What is wrong with the interpreter's or the word's pattern.
     pub fn word(interpreter: &str, option: Option<&str>, word: &str) -> Result<Self, GlobError> {
-        let text = option.map_or_else(|| word.to_owned(), |option| format!("{option} {word}"));
-        let mut words = Vec::new();
+        let option = option.map_or_else(String::new, |option| format!("{option} "));
+        let mut scripts = Vec::new();
         for tokens in token::parse(word)? {
-            let mut sequence: Vec<Piece> = option.map(literal).unwrap_or_default();
-            if option.is_some() {
-                sequence.push(Piece::One(ByteSet::of(b' ')));
-            }
-            sequence.extend(pieces(&tokens, ByteSet::ALL.without(b' ')));
-            words.push(sequence);
+            let word = pieces(&tokens, ByteSet::ALL.without(b' '));
+            scripts.push([literal(&option), word].concat());
         }
-        Self::build(interpreter, &words, format!("{interpreter} {text}"))
+        Self::build(interpreter, scripts, format!("{interpreter} {option}{word}"))
     }
 
-    fn build(interpreter: &str, files: &[Vec<Piece>], text: String) -> Result<Self, GlobError> {
-        let space = Piece::One(ByteSet::of(b' '));
-        let mut sequences = Vec::new();
+    fn build(interpreter: &str, scripts: Vec<Vec<Piece>>, text: String) -> Result<Self, GlobError> {
+        let mut interpreters = Vec::new();
         for tokens in token::parse(interpreter)? {
             if let Some(bad) = tokens.iter().find(|token| token.is(b'/')) {
                 return Err(GlobError::at(bad.offset, Problem::BadInterpreter));
             }
-            let mut head = pieces(&tokens, ByteSet::ALL.without(b' '));
-            for _ in 0..=SCRIPT_OPTIONS_MAX {
-                head.push(space);
-                for file in files {
-                    let whole = [head.as_slice(), file].concat();
-                    sequences.push([whole.as_slice(), &[space, Piece::Many(ByteSet::ALL)]].concat());
-                    sequences.push(whole);
-                }
-                head.extend([Piece::One(ByteSet::of(b'-')), Piece::Many(ByteSet::ALL.without(b' '))]);
-            }
+            interpreters.push(pieces(&tokens, ByteSet::ALL.without(b' ')));
         }
-        Ok(Self { text, sequences })
+        let arguments = [Piece::One(ByteSet::of(b' ')), Piece::Many(ByteSet::ALL)];
+        let scripts = scripts
+            .into_iter()
+            .flat_map(|script| [[script.as_slice(), &arguments].concat(), script])
+            .collect();
+        Ok(Self { text, interpreter: interpreter.to_owned(), interpreters, scripts })
     }
 
     /// Interpreter and script as they were written.
@@ -205,11 +208,38 @@ impl ScriptGlob {
     /// Whether this command line, as [`super::command_text`] makes it, matches.
     #[must_use]
     pub fn matches(&self, command: &[u8]) -> bool {
-        self.sequences.iter().any(|pieces| matches(pieces, command))
+        let spaces = command.iter().enumerate().filter(|(_, byte)| **byte == b' ');
+        spaces.map(|(space, _)| command.split_at(space)).any(|(name, rest)| {
+            self.interpreters.iter().any(|pieces| matches(pieces, name)) && self.follows(rest)
+        })
     }
 
-    pub(super) fn sequences(&self) -> impl Iterator<Item = &[Piece]> {
-        self.sequences.iter().map(Vec::as_slice)
+    /// Whether the script follows, `rest` beginning with a space.
+    fn follows(&self, mut rest: &[u8]) -> bool {
+        while let [b' ', words @ ..] = rest {
+            if self.scripts.iter().any(|pieces| matches(pieces, words)) {
+                return true;
+            }
+            if words.first() != Some(&b'-') {
+                return false;
+            }
+            let end = words.iter().position(|&byte| byte == b' ').unwrap_or(words.len());
+            rest = words.get(end..).unwrap_or_default();
+        }
+        false
+    }
+
+    /// The interpreter as it was written: scripts of the same one can share what comes before them.
+    pub(super) fn interpreter(&self) -> &str {
+        &self.interpreter
+    }
+
+    pub(super) fn interpreters(&self) -> &[Vec<Piece>] {
+        &self.interpreters
+    }
+
+    pub(super) fn scripts(&self) -> &[Vec<Piece>] {
+        &self.scripts
     }
 }
 

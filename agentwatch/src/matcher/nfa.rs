@@ -1,6 +1,8 @@
 //! All patterns as one tree of pieces: patterns that begin alike share their beginning.
 
-use super::{AgentIndex, ByteSet, Piece};
+use std::collections::HashMap;
+
+use super::{AgentIndex, ByteSet, Piece, ScriptGlob};
 
 /// Index of a node.
 pub(super) type NodeId = u32;
@@ -9,6 +11,8 @@ pub(super) type NodeId = u32;
 pub(super) struct Node {
     /// Ways on that take one byte.
     pub ones: Vec<(ByteSet, NodeId)>,
+    /// Ways on that take one byte and lead to a node that others share.
+    pub links: Vec<(ByteSet, NodeId)>,
     /// Ways on that take none: each leads to a node that repeats.
     pub skips: Vec<NodeId>,
     /// Bytes that lead back here.
@@ -19,15 +23,18 @@ pub(super) struct Node {
     pub lowest: AgentIndex,
 }
 
-/// The tree. Node 0 is no node: it stands for "nothing matches".
+/// The tree. Only options before a script lead back to where they came from.
 #[derive(Debug)]
 pub(super) struct Nfa {
     nodes: Vec<Node>,
+    /// For each interpreter as it was written: where its options and its script begin, and where an option
+    /// goes on.
+    words: HashMap<String, (NodeId, NodeId)>,
 }
 
 impl Nfa {
     pub(super) fn new() -> Self {
-        Self { nodes: Vec::new() }
+        Self { nodes: Vec::new(), words: HashMap::new() }
     }
 
     /// A root for texts of one kind.
@@ -45,15 +52,56 @@ impl Nfa {
 
     /// Lets `agent` match texts of this root that these pieces stand for.
     pub(super) fn insert(&mut self, root: NodeId, pieces: &[Piece], agent: AgentIndex) {
-        let mut at = root;
+        let at = self.walk(root, pieces, agent);
+        if let Some(node) = self.nodes.get_mut(at as usize) {
+            node.accept = Some(node.accept.map_or(agent, |other| other.min(agent)));
+        }
+    }
+
+    /// Lets `agent` match this script of its interpreter.
+    pub(super) fn insert_script(&mut self, root: NodeId, glob: &ScriptGlob, agent: AgentIndex) {
+        let (word, option) = match self.words.get(glob.interpreter()) {
+            Some(&known) => known,
+            None => self.add_word(glob.interpreter()),
+        };
+        self.touch(word, agent);
+        self.touch(option, agent);
+        for pieces in glob.interpreters() {
+            let end = self.walk(root, pieces, agent);
+            self.link(end, b' ', word);
+        }
+        for pieces in glob.scripts() {
+            self.insert(word, pieces, agent);
+        }
+    }
+
+    fn add_word(&mut self, interpreter: &str) -> (NodeId, NodeId) {
+        let word = self.add(ByteSet::NONE);
+        let option = self.add(ByteSet::ALL.without(b' '));
+        self.link(word, b'-', option);
+        self.link(option, b' ', word);
+        self.words.insert(interpreter.to_owned(), (word, option));
+        (word, option)
+    }
+
+    /// A way from a node to another, once.
+    fn link(&mut self, from: NodeId, byte: u8, to: NodeId) {
+        let way = (ByteSet::of(byte), to);
+        if let Some(node) = self.nodes.get_mut(from as usize)
+            && !node.links.contains(&way)
+        {
+            node.links.push(way);
+        }
+    }
+
+    fn walk(&mut self, from: NodeId, pieces: &[Piece], agent: AgentIndex) -> NodeId {
+        let mut at = from;
         self.touch(at, agent);
         for piece in pieces {
             at = self.step(at, piece);
             self.touch(at, agent);
         }
-        if let Some(node) = self.nodes.get_mut(at as usize) {
-            node.accept = Some(node.accept.map_or(agent, |other| other.min(agent)));
-        }
+        at
     }
 
     fn touch(&mut self, id: NodeId, agent: AgentIndex) {
@@ -97,6 +145,7 @@ impl Nfa {
         let id = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
         self.nodes.push(Node {
             ones: Vec::new(),
+            links: Vec::new(),
             skips: Vec::new(),
             repeat,
             accept: None,

@@ -62,7 +62,8 @@ pub(super) fn build(nfa: &Nfa, classes: &Classes, roots: &[NodeId]) -> Result<Au
 fn ways(nfa: &Nfa, classes: &Classes) -> Vec<Vec<(Vec<usize>, NodeId)>> {
     let mut all = Vec::with_capacity(nfa.nodes().len());
     for (id, node) in (0_u32..).zip(nfa.nodes()) {
-        let mut ways: Vec<_> = node.ones.iter().map(|(set, to)| (classes.within(*set), *to)).collect();
+        let steps = node.ones.iter().chain(&node.links);
+        let mut ways: Vec<_> = steps.map(|(set, to)| (classes.within(*set), *to)).collect();
         ways.push((classes.within(node.repeat), id));
         all.push(ways);
     }

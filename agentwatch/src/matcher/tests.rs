@@ -62,7 +62,12 @@ fn path_pattern() -> impl Strategy<Value = String> {
     ];
     let head = prop::sample::select(vec!["", "", "**", "**a"]);
     // `***` means `**`, which the oracle does not know.
-    let tidy = |text: String| text.replace("***", "**").replace("***", "**");
+    let tidy = |mut text: String| {
+        while text.contains("***") {
+            text = text.replace("***", "**");
+        }
+        text
+    };
     (head, prop::collection::vec(component, 1..4))
         .prop_map(move |(head, components)| tidy(format!("{head}/{}", components.join("/"))))
         .prop_filter("a pattern that can be read and is small", |text| {
@@ -160,6 +165,23 @@ proptest! {
             let above: Vec<_> = cuts.map(|cut| &path[..cut]).collect();
             let expected = lowest(&patterns, |text| above.iter().any(|path| path_means(text, path)));
             prop_assert_eq!(compiled.run_cgroup(path), expected, "{:?} {}", patterns, path.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn scripts_match_alone_as_together(
+        files in prop::collection::vec(prop::sample::select(vec!["**/a", "**/a/b", "/a/*/b", "**/-a", "/a b"]), 1..4),
+        interpreters in prop::collection::vec(prop::sample::select(vec!["{n,n r}", "n", "n*", "b"]), 4),
+        texts in prop::collection::vec("[nb](r| r| -[ax]| -/a|/a|/b| /a| /a/b| a| b| -){0,7}", 1..40),
+    ) {
+        let globs: Vec<_> = files.iter().zip(&interpreters)
+            .map(|(file, by)| ScriptGlob::file(by, file).unwrap())
+            .chain([ScriptGlob::word("n*", Some("-a"), "a*").unwrap()])
+            .collect();
+        let compiled = CompiledMatcher::compile((0..).zip(globs.iter().map(Pattern::Script))).unwrap();
+        for text in &texts {
+            let expected = lowest(&globs, |glob| glob.matches(text.as_bytes()));
+            prop_assert_eq!(compiled.run_command(text.as_bytes()), expected, "{:?} {}", globs, text);
         }
     }
 

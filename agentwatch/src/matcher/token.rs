@@ -59,7 +59,7 @@ pub enum Problem {
     DotComponent,
     #[error("a unit's name has no `/`: use `cgroup` for a path")]
     SlashInUnit,
-    #[error("an interpreter is named by its base name, without `/` and without spaces")]
+    #[error("an interpreter is named by its base name, without `/`")]
     BadInterpreter,
 }
 

@@ -1,0 +1,193 @@
+//! The agents of a policy file, and what is refused.
+
+use super::*;
+
+/// Code, line and column of every problem.
+fn problems(text: &str) -> Vec<(Code, usize, usize)> {
+    let problems = agents_of(&[source(text)], &users()).unwrap_err();
+    let place = |problem: &crate::policy::Diagnostic| problem.place.map_or((0, 0), |at| (at.line, at.column));
+    problems.0.iter().map(|problem| (problem.code, place(problem).0, place(problem).1)).collect()
+}
+
+const GOOD: &str = r#"version: 1
+agents:
+  coding:
+    owner: developer-platform@example.com
+    match:
+      - exec: ["**/claude", "**/codex"]
+      - run: ["node *claude*", "python* -m aider*"]
+      - unit: ["ci-agent@*.service"]
+      - cgroup: ["/kubepods*/agents-*"]
+      - user: [ci-bot, 1002]
+    mode: observe
+  launched:
+    owner: me
+"#;
+
+#[test]
+fn the_contracts_example_is_read() {
+    let (agents, warnings) = agents_of(&[source(GOOD)], &users()).unwrap();
+    assert_eq!(warnings, []);
+    let coding = &agents[0];
+    assert_eq!((coding.name.as_str(), coding.mode, coding.origin), ("coding", Mode::Observe, Origin::Policy));
+    assert_eq!(coding.owner.as_deref(), Some("developer-platform@example.com"));
+    let matches: Vec<_> = coding.matches.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        matches,
+        [
+            "exec `**/claude`",
+            "exec `**/codex`",
+            "run `node *claude*`",
+            "run `python* -m aider*`",
+            "unit `ci-agent@*.service`",
+            "cgroup `/kubepods*/agents-*`",
+            "user `ci-bot`",
+            "user `1002`",
+        ]
+    );
+    assert!(matches!(coding.matches[6], Match::User { uid: 1001, .. }));
+    assert!(agents[1].matches.is_empty());
+}
+
+#[test]
+fn all_problems_come_at_once_with_their_places() {
+    let text = r#"version: 1
+agents:
+  coding:
+    ownr: me
+    owner: me
+    mach: []
+    match:
+      - exec: ["claude", "/a/[b"]
+        run: ["x"]
+      - user: [ci-bto, 4294967295]
+      - {unit: a/b}
+      - exec: []
+    mode: enforce
+    mode: observe
+    guards: {raw-socket: off}
+  "bad name": {owner: me, mode: enfroce}
+rules: []
+"#;
+    assert_eq!(
+        problems(text),
+        [
+            (Code::UnknownKey, 4, 5),
+            (Code::UnknownKey, 6, 5),
+            (Code::BadPattern, 8, 17),
+            (Code::BadPattern, 8, 30),
+            (Code::WrongType, 9, 9),
+            (Code::UnknownUser, 10, 16),
+            (Code::UnknownUser, 10, 24),
+            (Code::WrongType, 11, 16),
+            (Code::EmptyList, 12, 15),
+            (Code::NotEnforcedYet, 13, 11),
+            (Code::DuplicateKey, 14, 5),
+            (Code::NotEnforcedYet, 15, 5),
+            (Code::BadName, 16, 3),
+            (Code::UnknownMode, 16, 33),
+            (Code::NotEnforcedYet, 17, 1),
+        ]
+    );
+}
+
+#[test]
+fn a_problem_shows_the_line_a_caret_and_a_suggestion() {
+    let text = "version: 1\nagents:\n  coding:\n    owner: me\n    mach: []\n";
+    let problems = agents_of(&[source(text)], &users()).unwrap_err();
+    let expected = "error[AW0101]: the agent `coding` has no key `mach`\n \
+                    --> policy.yaml:5:5\n  |\n5 |     mach: []\n  |     ^^^^ did you mean `match`?";
+    assert_eq!(problems.to_string(), expected);
+}
+
+#[test]
+fn every_mode_and_part_that_is_not_enforced_yet_is_refused() {
+    for mode in ["recommend", "approve", "enforce", "plan"] {
+        let text = format!("version: 1\nagents: {{a: {{owner: o, mode: {mode}}}}}");
+        assert_eq!(problems(&text), [(Code::NotEnforcedYet, 2, 30)], "{mode}");
+    }
+    for part in ["resources", "windows", "rules"] {
+        assert_eq!(
+            problems(&format!("version: 1\n{part}: {{}}\n")),
+            [(Code::NotEnforcedYet, 2, 1)],
+            "{part}"
+        );
+    }
+    for key in ["default", "guards", "breakers"] {
+        let text = format!("version: 1\nagents:\n  a:\n    owner: o\n    {key}: {{}}\n");
+        assert_eq!(problems(&text), [(Code::NotEnforcedYet, 5, 5)], "{key}");
+    }
+}
+
+#[test]
+fn versions_documents_tags_and_syntax() {
+    assert_eq!(problems(""), [(Code::MissingKey, 1, 1)]);
+    assert_eq!(problems("agents: {}"), [(Code::MissingKey, 1, 1)]);
+    assert_eq!(problems("version: 2"), [(Code::WrongVersion, 1, 10)]);
+    assert_eq!(problems("version: 1\nversion: 1"), [(Code::DuplicateKey, 2, 1)]);
+    assert_eq!(problems("- 1"), [(Code::WrongType, 1, 1)]);
+    assert_eq!(problems("version: 1\n---\nversion: 1")[0].0, Code::SeveralDocuments);
+    assert_eq!(problems("version: !!int 1")[0].0, Code::Tag);
+    assert_eq!(problems("version: [1")[0].0, Code::Syntax);
+    assert_eq!(problems("version: 1\nagents:\n  a: *b\n")[0].0, Code::Syntax);
+}
+
+#[test]
+fn aliases_are_read_and_bombs_are_not() {
+    let text =
+        "version: 1\nagents:\n  a: {owner: o, match: &m [{exec: [\"**/x\"]}]}\n  b: {owner: o, match: *m}\n";
+    let (agents, _) = agents_of(&[source(text)], &users()).unwrap();
+    assert_eq!(agents[0].matches, agents[1].matches);
+
+    let mut bomb = "version: 1\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for n in 1..12 {
+        let before = format!("*a{}, ", n - 1).repeat(10);
+        bomb.push_str(&format!("a{n}: &a{n} [{before}]\n"));
+    }
+    assert_eq!(problems(&bomb)[0].0, Code::TooManyNodes);
+    assert_eq!(problems(&format!("{}{}", "[".repeat(40), "]".repeat(40)))[0].0, Code::TooDeep);
+    assert_eq!(problems(&"- ".repeat(10_000))[0].0, Code::TooDeep);
+    // The YAML library has a bound of its own for these.
+    assert_eq!(problems(&"[".repeat(10_000))[0].0, Code::Syntax);
+}
+
+#[test]
+fn warnings_do_not_refuse() {
+    let text = "version: 1\nagents:\n  a: {match: [{run: [\"/usr/bin/x *\"]}]}\n";
+    let (agents, warnings) = agents_of(&[source(text)], &users()).unwrap();
+    assert_eq!(agents.len(), 1);
+    let codes: Vec<_> = warnings.iter().map(|warning| warning.code).collect();
+    assert_eq!(codes, [Code::NoOwner, Code::NeverMatches]);
+}
+
+#[test]
+fn a_folder_is_one_policy_in_name_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("20-b.yaml", "version: 1\nagents: {beta: {owner: o}}\n");
+    write("10-a.yml", "version: 1\nagents: {alpha: {owner: o}}\n");
+    write("README", "no policy");
+    write(".hidden.yaml", "no policy");
+    let (agents, warnings) = load(folder.path(), &users()).unwrap();
+    let names: Vec<_> = agents.iter().map(|agent| agent.name.as_str()).collect();
+    assert_eq!(names, ["alpha", "beta"]);
+    assert_eq!(warnings.iter().map(|warning| warning.code).collect::<Vec<_>>(), [Code::FileIgnored]);
+
+    write("30-c.yaml", "version: 1\nagents: {alpha: {owner: o}}\n");
+    let problems = load(folder.path(), &users()).unwrap_err();
+    assert_eq!(problems.0[0].code, Code::DuplicateAgent);
+    assert!(problems.0[0].message.contains("10-a.yml:2"));
+
+    write("40-d.yaml", &format!("version: 1\n# {}", "x".repeat(1 << 20)));
+    std::fs::write(folder.path().join("50-e.yaml"), b"version: 1\n# \xff").unwrap();
+    let codes: Vec<_> = load(folder.path(), &users()).unwrap_err().0.iter().map(|p| p.code).collect();
+    assert_eq!(codes, [Code::TooLarge, Code::NotUtf8, Code::FileIgnored]);
+    let missing = load(&folder.path().join("none.yaml"), &users()).unwrap_err();
+    assert_eq!(missing.0[0].code, Code::Unreadable);
+}
+
+#[test]
+fn control_characters_do_not_reach_a_terminal() {
+    let problems = agents_of(&[source("version: 1\n\"\\e[31mx\": 1\n")], &users()).unwrap_err();
+    assert!(problems.to_string().chars().all(|c| c == '\n' || !c.is_control()));
+}
