@@ -131,7 +131,7 @@ impl Apt {
         say(&format!("apt: downloading {names}"));
         cmd::retry(&format!("downloading {names}"), || {
             let mut download = self.with_options(cmd::command("apt-get")?);
-            cmd::quiet(download.args(["-q", "download"]).args(packages).current_dir(debs.path()))
+            cmd::watched(download.args(["-q", "download"]).args(packages).current_dir(debs.path()))
         })?;
         paths::make_dir(folder)?;
         for deb in fs::read_dir(debs.path()).context("cannot list the downloaded packages")? {

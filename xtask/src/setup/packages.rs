@@ -12,8 +12,10 @@ use crate::cmd::{self, say};
 use crate::paths;
 
 /// Programs, and the packages that have them.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("mmdebstrap", "mmdebstrap"),
+    // mmdebstrap needs it where it does not run as root.
+    ("newuidmap", "uidmap"),
     ("mksquashfs", "squashfs-tools"),
     ("mke2fs", "e2fsprogs"),
     ("depmod", "kmod"),
@@ -34,6 +36,10 @@ pub const DEPENDABLE_QEMU: u32 = 10;
 /// # Errors
 /// If the distribution is not one with apt, or an installation fails.
 pub fn ensure() -> Result<()> {
+    if missing().is_empty() {
+        return Ok(());
+    }
+    let _lock = Lock::take(&paths::cache_dir("apt")?.join("install.lock"), "packages")?;
     let mut missing = missing();
     if missing.is_empty() {
         return Ok(());
@@ -42,7 +48,6 @@ pub fn ensure() -> Result<()> {
         let names = missing.join(", ");
         bail!("this machine lacks {names}, and has no apt-get to install them with: install them by hand");
     }
-    let _lock = Lock::take(&paths::cache_dir("apt")?.join("install.lock"), "packages")?;
     let release = os_release(&fs::read_to_string("/etc/os-release").unwrap_or_default());
     let of = |key: &str| release.get(key).map(String::as_str);
     say(&format!("setup: installing {} (as root)", missing.join(", ")));

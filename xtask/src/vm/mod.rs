@@ -12,11 +12,11 @@ mod soak;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 pub use build::agentwatch as build_agentwatch;
 pub use kernel::SERIES;
-pub use run::{TIMED_OUT, run};
+pub use run::{Captured, TIMED_OUT, capture, run};
 
 /// A guest and its command.
 #[derive(Debug, Clone)]
@@ -153,6 +153,15 @@ pub fn main(args: &Args) -> Result<i32> {
 }
 
 impl RunArgs {
+    fn agentwatch(&self) -> Result<Option<PathBuf>> {
+        if self.no_agentwatch {
+            return Ok(None);
+        }
+        build_agentwatch()
+            .map(Some)
+            .context("agentwatch does not build (--no-agentwatch runs the guest without it)")
+    }
+
     fn spec(&self) -> Result<VmSpec> {
         Ok(VmSpec {
             kernel: self.kernel.clone(),
@@ -164,7 +173,7 @@ impl RunArgs {
             out: self.out.clone(),
             command: self.command.clone(),
             timeout: Duration::from_secs(self.timeout),
-            agentwatch: if self.no_agentwatch { None } else { Some(build_agentwatch()?) },
+            agentwatch: self.agentwatch()?,
             refresh: self.refresh,
             once: false,
         })

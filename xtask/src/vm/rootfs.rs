@@ -55,14 +55,16 @@ const IMAGE_BYTES: u64 = 16 << 30;
 /// To be raised when images are built in another way, so that old ones are not taken for new.
 const RECIPE: u32 = 1;
 
-/// Runs inside the new root (`$1`) before it becomes an image.
+/// Runs with the new root as `$1` before it becomes an image.
 const CUSTOMIZE: &str = r#"set -e
 printf '127.0.0.1 localhost agentwatch\n::1 localhost\n' > "$1/etc/hosts"
 echo agentwatch > "$1/etc/hostname"
 : > "$1/etc/fstab"
 rm -f "$1/etc/resolv.conf"
 chroot "$1" useradd --create-home --uid 1000 --shell /bin/bash dev
-mkdir -p "$1/share" "$1/out""#;
+mkdir -p "$1/share" "$1/out"
+echo 61676e7477617463686167656e747761 > "$1/etc/machine-id"
+"#;
 
 /// Makes the image from a tar of the root: in `fakeroot` if need be, so that owners are kept.
 const TO_IMAGE: &str = r#"set -e
@@ -109,7 +111,9 @@ fn build(what: &str, packages: &[String], place: &Path) -> Result<()> {
         bootstrap
             .args(["--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*"]);
         bootstrap.arg("--dpkgopt=path-exclude=/usr/share/doc/*").arg(format!("--customize-hook={CUSTOMIZE}"));
-        cmd::watched(bootstrap.arg(GUEST_RELEASE).arg(&tar).arg(&sources))
+        // By standard input: its own user may not be able to enter the cache.
+        let sources = File::open(&sources).with_context(|| format!("cannot open {}", sources.display()))?;
+        cmd::watched(bootstrap.arg(GUEST_RELEASE).arg(&tar).arg("-").stdin(sources))
     })?;
     let file = File::create(&image).with_context(|| format!("cannot make {}", image.display()))?;
     file.set_len(IMAGE_BYTES).with_context(|| format!("cannot size {}", image.display()))?;

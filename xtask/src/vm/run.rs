@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, spawn};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -56,19 +57,71 @@ struct Assembly {
     disks: Vec<Disk>,
 }
 
-/// Boots a guest, runs the command, and gives its exit status.
+/// What a command left behind.
+#[derive(Debug, Clone)]
+pub struct Captured {
+    /// Its exit status.
+    pub code: i32,
+    /// Its standard output.
+    pub stdout: Vec<u8>,
+    /// Its standard error.
+    pub stderr: Vec<u8>,
+}
+
+/// Boots a guest, runs the command, and gives its exit status. Its output becomes ours, live.
 ///
 /// # Errors
 /// If the machine cannot be made, or dies.
 pub fn run(spec: &VmSpec) -> Result<i32> {
+    run_into(spec, &|| Sinks { stdout: Box::new(io::stdout()), stderr: Box::new(io::stderr()) })
+}
+
+/// As [`run`], but gives the command's output too.
+///
+/// # Errors
+/// As [`run`].
+pub fn capture(spec: &VmSpec) -> Result<Captured> {
+    let (stdout, stderr) = (Memory::default(), Memory::default());
+    let sinks = || Sinks { stdout: Box::new(stdout.clone()), stderr: Box::new(stderr.clone()) };
+    let code = run_into(spec, &sinks)?;
+    Ok(Captured { code, stdout: stdout.take(), stderr: stderr.take() })
+}
+
+/// Where a command's output goes.
+struct Sinks {
+    stdout: Box<dyn io::Write + Send>,
+    stderr: Box<dyn io::Write + Send>,
+}
+
+/// A sink that can be read afterwards.
+#[derive(Clone, Default)]
+struct Memory(Arc<Mutex<Vec<u8>>>);
+
+impl Memory {
+    fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl io::Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn run_into(spec: &VmSpec, sinks: &dyn Fn() -> Sinks) -> Result<i32> {
     spec.check()?;
     setup::for_vm()?;
     let assembly = assemble(spec)?;
-    let first = boot(spec, &assembly)?;
+    let first = boot(spec, &assembly, sinks())?;
     let ending = match first {
         Ending::Died { ready: false, reason } if !spec.once => {
             say(&format!("vm: {} died before it was ready ({reason}); booting once more", spec.kernel));
-            boot(spec, &assembly)?
+            boot(spec, &assembly, sinks())?
         }
         other => other,
     };
@@ -133,7 +186,7 @@ fn disk(serial: &str, image: PathBuf, scratch: bool) -> Disk {
     Disk { serial: serial.to_owned(), image, scratch }
 }
 
-fn boot(spec: &VmSpec, assembly: &Assembly) -> Result<Ending> {
+fn boot(spec: &VmSpec, assembly: &Assembly, sinks: Sinks) -> Result<Ending> {
     let start = Instant::now();
     let folder = assembly.folder.path();
     let (qemu, ends) = Qemu::start(&Machine {
@@ -150,8 +203,8 @@ fn boot(spec: &VmSpec, assembly: &Assembly) -> Result<Ending> {
     let requests = control.try_clone().context("cannot duplicate a socket")?;
     let (sender, events) = channel();
     let carriers = [
-        carry(stdout, io::stdout(), sender.clone()),
-        carry(stderr, io::stderr(), sender.clone()),
+        carry(stdout, sinks.stdout, sender.clone()),
+        carry(stderr, sinks.stderr, sender.clone()),
         spawn(move || listen(control, &sender)),
     ];
     let mut follower = Follower {
