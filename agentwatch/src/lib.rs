@@ -2,6 +2,7 @@
 //!
 //! The folders are the stages of the data's way, in order: see `ARCHITECTURE.md`.
 
+pub mod adopt;
 pub mod agents;
 pub mod control;
 pub mod event;

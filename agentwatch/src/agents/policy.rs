@@ -40,7 +40,7 @@ pub fn agents_of(sources: &[Source], users: &Users) -> Result<(Vec<AgentSpec>, V
     for source in sources {
         let mut reader = Reader { source, users, problems: Vec::new(), patterns: 0 };
         match parse(source) {
-            Err(problem) => reader.problems.push(problem),
+            Err(problem) => reader.problems.push(*problem),
             Ok(root) => {
                 for (name, place, agent) in reader.file(&root) {
                     if let Some((file, line)) = declared.get(&name) {

@@ -45,7 +45,7 @@ pub fn read(path: &Path) -> Result<(Vec<Source>, Vec<Diagnostic>), Problems> {
     for file in files {
         match read_file(&file) {
             Ok(source) => sources.push(source),
-            Err(problem) => problems.push(problem),
+            Err(problem) => problems.push(*problem),
         }
     }
     if problems.is_empty() {
@@ -89,24 +89,24 @@ fn files_of(folder: &Path, warnings: &mut Vec<Diagnostic>) -> Result<Vec<PathBuf
     }
 }
 
-fn read_file(path: &Path) -> Result<Source, Diagnostic> {
+fn read_file(path: &Path) -> Result<Source, Box<Diagnostic>> {
     let name = path.to_string_lossy();
-    let unreadable = |error: std::io::Error| {
-        Diagnostic::of_file(Code::Unreadable, &name, format!("cannot read the policy file: {error}"))
-    };
+    let problem = |code, message: String| Box::new(Diagnostic::of_file(code, &name, message));
+    let unreadable =
+        |error: std::io::Error| problem(Code::Unreadable, format!("cannot read the policy file: {error}"));
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(unreadable)?;
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         let message =
             format!("a policy file has at most {FILE_BYTES_MAX} bytes: split it into a folder of files");
-        return Err(Diagnostic::of_file(Code::TooLarge, &name, message));
+        return Err(problem(Code::TooLarge, message));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let line =
             error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|&&b| b == b'\n').count();
         let message = format!("line {} is not UTF-8: save the file as UTF-8", line + 1);
-        Diagnostic::of_file(Code::NotUtf8, &name, message)
+        problem(Code::NotUtf8, message)
     })?;
     Ok(Source { name: name.into(), text })
 }

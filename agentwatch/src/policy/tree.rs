@@ -62,13 +62,18 @@ impl Node {
 ///
 /// # Errors
 /// The first thing that is not YAML, or not what a policy may have: tags, a second document, too much of it.
-pub fn parse(source: &Source) -> Result<Rc<Node>, Diagnostic> {
+pub fn parse(source: &Source) -> Result<Rc<Node>, Box<Diagnostic>> {
     let mut builder = Builder { source, open: Vec::new(), anchors: HashMap::new(), root: None, nodes: 0 };
     for event in Parser::new_from_str(&source.text) {
         let (event, span) = event.map_err(|error| {
             let mark = error.marker();
             let place = Place { line: mark.line(), column: mark.col() + 1, width: 1 };
-            Diagnostic::new(Code::Syntax, source, place, format!("this is not YAML: {}", error.info()))
+            Box::new(Diagnostic::new(
+                Code::Syntax,
+                source,
+                place,
+                format!("this is not YAML: {}", error.info()),
+            ))
         })?;
         builder.take(event, place_of(span))?;
     }
@@ -103,7 +108,7 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn take(&mut self, event: Event<'_>, place: Place) -> Result<(), Diagnostic> {
+    fn take(&mut self, event: Event<'_>, place: Place) -> Result<(), Box<Diagnostic>> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 self.refuse_tag(tag.is_some(), place)?;
@@ -140,18 +145,18 @@ impl Builder<'_> {
         }
     }
 
-    fn problem(&self, code: Code, place: Place, message: &str) -> Diagnostic {
-        Diagnostic::new(code, self.source, place, message)
+    fn problem(&self, code: Code, place: Place, message: &str) -> Box<Diagnostic> {
+        Box::new(Diagnostic::new(code, self.source, place, message))
     }
 
-    fn refuse_tag(&self, tagged: bool, place: Place) -> Result<(), Diagnostic> {
+    fn refuse_tag(&self, tagged: bool, place: Place) -> Result<(), Box<Diagnostic>> {
         if tagged {
             return Err(self.problem(Code::Tag, place, "a policy has no use for YAML tags: remove the `!…`"));
         }
         Ok(())
     }
 
-    fn begin(&mut self, place: Place, anchor: usize, is_map: bool) -> Result<(), Diagnostic> {
+    fn begin(&mut self, place: Place, anchor: usize, is_map: bool) -> Result<(), Box<Diagnostic>> {
         if self.open.len() >= DEPTH_MAX {
             let message = format!("lists and maps are at most {DEPTH_MAX} deep in each other");
             return Err(self.problem(Code::TooDeep, place, &message));
@@ -160,7 +165,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), Diagnostic> {
+    fn end(&mut self) -> Result<(), Box<Diagnostic>> {
         let Some(open) = self.open.pop() else { return Ok(()) };
         let size = 1 + open.children.iter().map(|child| child.size).sum::<usize>();
         let value = if open.is_map {
@@ -176,7 +181,7 @@ impl Builder<'_> {
         self.add(Node { place: open.place, value, size }, open.anchor)
     }
 
-    fn add(&mut self, node: Node, anchor: usize) -> Result<(), Diagnostic> {
+    fn add(&mut self, node: Node, anchor: usize) -> Result<(), Box<Diagnostic>> {
         self.count(1, node.place)?;
         let node = Rc::new(node);
         if anchor != 0 {
@@ -186,7 +191,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn count(&mut self, nodes: usize, place: Place) -> Result<(), Diagnostic> {
+    fn count(&mut self, nodes: usize, place: Place) -> Result<(), Box<Diagnostic>> {
         self.nodes = self.nodes.saturating_add(nodes);
         if self.nodes > NODES_MAX {
             let message = format!(

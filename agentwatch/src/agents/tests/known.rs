@@ -3,8 +3,7 @@
 use super::*;
 
 /// The known agent that runs: the first word is the program's path, the rest its arguments after the first.
-fn known(line: &str) -> Option<String> {
-    let table = AgentTable::new(Vec::new()).unwrap();
+fn known(table: &AgentTable, line: &str) -> Option<String> {
     let mut words = line.split(' ');
     let program = words.next().unwrap().as_bytes();
     let arguments: Vec<&[u8]> = std::iter::once(program).chain(words.map(str::as_bytes)).collect();
@@ -15,6 +14,7 @@ fn known(line: &str) -> Option<String> {
 
 #[test]
 fn known_agents_are_found() {
+    let table = AgentTable::new(Vec::new()).unwrap();
     for (agent, line) in [
         ("claude-code", "/home/u/.local/share/claude/versions/2.1.329"),
         ("claude-code", "/usr/lib/node_modules/@anthropic-ai/claude-code/bin/claude.exe -p hello"),
@@ -75,12 +75,13 @@ fn known_agents_are_found() {
         ("qwen-code", "/usr/bin/node /usr/local/bin/qwen"),
         ("qwen-code", "/usr/bin/node /usr/lib/node_modules/@qwen-code/qwen-code/cli.js"),
     ] {
-        assert_eq!(known(line).as_deref(), Some(agent), "{line}");
+        assert_eq!(known(&table, line).as_deref(), Some(agent), "{line}");
     }
 }
 
 #[test]
 fn what_only_looks_like_an_agent_is_none() {
+    let table = AgentTable::new(Vec::new()).unwrap();
     for line in [
         "/usr/bin/vim claude.md",
         "/usr/bin/grep -r node /usr/bin/claude",
@@ -112,7 +113,7 @@ fn what_only_looks_like_an_agent_is_none() {
         "/usr/bin/python3 /usr/bin/minidlna",
         "/usr/bin/uv tool install aider-chat",
     ] {
-        assert_eq!(known(line), None, "{line}");
+        assert_eq!(known(&table, line), None, "{line}");
     }
 }
 
@@ -127,6 +128,26 @@ fn the_list_is_whole_and_fits_the_kernel() {
     assert!(table.matcher().table.len() < 105_000, "{} entries", table.matcher().table.len());
     assert_eq!(table.users().len(), 0);
     assert_eq!(table.matcher().start_cgroup, 0);
+}
+
+#[test]
+fn everyday_programs_are_out_within_their_name() {
+    let table = AgentTable::new(Vec::new()).unwrap();
+    let matcher = table.matcher();
+    let dies = |start: u32, name: &str| {
+        let step = |state: u32, byte: u8| {
+            let class = usize::from(matcher.classes[usize::from(byte)]);
+            matcher.table[state as usize * matcher.class_count as usize + class]
+        };
+        name.bytes().chain([0]).fold(start, step) == 0
+    };
+    for name in
+        "sh bash dash ls cat cc1 gcc ld as make git grep sed awk cp mv rm env sudo systemd sshd".split(' ')
+    {
+        assert!(dies(matcher.start_program, name), "{name}");
+        assert!(dies(matcher.start_command, name), "{name}");
+    }
+    assert!(!dies(matcher.start_program, "claude"));
 }
 
 #[test]
