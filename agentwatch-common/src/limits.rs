@@ -15,10 +15,8 @@ pub const ARGS_CHUNK_BYTES: usize = 16 * 1024;
 pub const ARGS_CHUNKS: u32 = 128;
 /// Bytes of a command line that are matched against `run` patterns at exec.
 pub const MATCH_COMMAND_BYTES: u32 = 2048;
-/// Components of a program's path that are matched against `exec` patterns.
-pub const MATCH_COMPONENTS: u32 = 32;
-/// Bytes of a cgroup's path that are matched.
-pub const MATCH_CGROUP_BYTES: u32 = 1024;
+/// Bytes of a program's or a cgroup's path that are matched.
+pub const MATCH_PATH_BYTES: u32 = 1024;
 /// Live processes in sessions. Past it a child is not followed and the loss is counted.
 pub const PROCESSES: u32 = 65_536;
 /// Sessions, ended ones included until the daemon removes them. Past it a new one is begun all the same,

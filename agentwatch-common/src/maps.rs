@@ -2,6 +2,8 @@
 
 use core::mem::size_of;
 
+use crate::limits::{AUTOMATON_ENTRIES, AUTOMATON_STATES};
+
 /// A live process in a session: value of the map `PROCESSES`, whose key is the process id.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub mod process_flag {
     pub const ROOT: u32 = 1;
     /// Registered by `agentwatch exec` and not yet the program itself: its next exec is no sub-agent.
     pub const LAUNCHING: u32 = 1 << 1;
+    /// Its session began with the exec that is under way.
+    pub const BEGUN: u32 = 1 << 2;
 }
 
 /// A session: value of the map `SESSIONS`, whose key is the session's number. Kept so that a daemon that
@@ -80,30 +84,42 @@ pub mod control {
     pub const NEXT_SESSION: u32 = 1;
     /// Losses that had no room in `LOSSES`.
     pub const LOSSES_UNATTRIBUTED: u32 = 2;
-    /// Start state of the automaton over programs' paths, or 0 for none.
-    pub const START_PROGRAM: u32 = 3;
-    /// Start state of the automaton over command lines, or 0 for none.
-    pub const START_COMMAND: u32 = 4;
-    /// Start state of the automaton over cgroups' paths, or 0 for none.
-    pub const START_CGROUP: u32 = 5;
-    /// Byte classes of the automaton: the stride of its table.
-    pub const CLASSES: u32 = 6;
     /// 1 where users are matched.
-    pub const MATCH_USERS: u32 = 7;
+    pub const MATCH_USERS: u32 = 3;
     /// 1 where cgroups are matched.
-    pub const MATCH_CGROUPS: u32 = 8;
+    pub const MATCH_CGROUPS: u32 = 4;
     /// Entries of the array.
-    pub const LEN: u32 = 16;
+    pub const LEN: u32 = 8;
 }
 
 /// Set in the number of a session that the daemon began and not the kernel, so that the two never meet.
 pub const SESSION_BY_DAEMON: u64 = 1 << 63;
 
-/// The automaton that matches programs, command lines and cgroups: see `agentwatch::matcher`.
+/// The automaton that matches programs, command lines and cgroups: the only value of the map `AUTOMATON`. See
+/// `agentwatch::matcher`.
 ///
-/// `AUTOMATON[state * classes + class_of(byte)]` is the next state; state 0 is dead. `ACCEPT[state]` is the
-/// index of the agent that matches where the text ends in that state, plus one, or 0.
-pub mod automaton {
+/// `next[state * class_count + class[byte]]` is the next state. `accept[state]` is the index of the agent that
+/// matches where the text ends in that state, plus one, or 0. State [`Automaton::DEAD`] has no way out.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Automaton {
+    /// Byte classes: the stride of `next`.
+    pub class_count: u32,
+    /// Where programs' paths begin (names deepest first, each with a NUL), or [`Automaton::DEAD`].
+    pub start_program: u32,
+    /// Where command lines begin, or [`Automaton::DEAD`].
+    pub start_command: u32,
+    /// Where cgroups' paths begin, or [`Automaton::DEAD`].
+    pub start_cgroup: u32,
+    /// Class of each byte.
+    pub class: [u8; 256],
+    /// What each state accepts.
+    pub accept: [u32; AUTOMATON_STATES as usize],
+    /// Transitions.
+    pub next: [u32; AUTOMATON_ENTRIES as usize],
+}
+
+impl Automaton {
     /// No way on from here, and no match.
     pub const DEAD: u32 = 0;
 }
@@ -113,4 +129,7 @@ const _: () = {
     assert!(size_of::<SessionEntry>() == 32);
     assert!(size_of::<CgroupEntry>() == 16);
     assert!(size_of::<LossKey>() == 16);
+    // Indices are masked in the kernel.
+    assert!(AUTOMATON_STATES.is_power_of_two() && AUTOMATON_ENTRIES.is_power_of_two());
+    assert!(size_of::<Automaton>() == 16 + 256 + 4 * (AUTOMATON_STATES + AUTOMATON_ENTRIES) as usize);
 };

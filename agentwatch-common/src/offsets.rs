@@ -21,6 +21,11 @@ macro_rules! offsets {
             /// Name here, structure and field (nested fields with dots; `|` between names it had over time).
             pub const FIELDS: &'static [(&'static str, &'static str, &'static str)] =
                 &[$((stringify!($field), $structure, $path),)*];
+            /// All words in the order in which they lie in memory.
+            #[must_use]
+            pub const fn words(&self) -> [u32; Self::FIELDS.len() + 1] {
+                [$(self.$field,)* self.init_mount_ns]
+            }
             /// The offsets in the order of [`Self::FIELDS`], to be filled in.
             pub fn slots(&mut self) -> impl Iterator<Item = &mut u32> {
                 [$(&mut self.$field,)*].into_iter()

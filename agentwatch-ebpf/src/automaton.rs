@@ -1,68 +1,85 @@
 //! Matching a text against the patterns of all agents in one pass.
 //!
 //! The daemon compiles the patterns into one automaton (`agentwatch::matcher`). Its dead state ends the
-//! reading, so that a program that is no agent costs a few bytes.
+//! reading, so that a program that is no agent costs a few bytes. No step has a branch: the verifier follows
+//! one way through each loop.
 
 use agentwatch_common::{
-    limits::{MATCH_COMMAND_BYTES, MATCH_COMPONENTS},
-    maps::{automaton::DEAD, control},
+    limits::{AUTOMATON_ENTRIES, AUTOMATON_STATES, MATCH_COMMAND_BYTES, MATCH_PATH_BYTES},
+    maps::Automaton,
 };
 
-use crate::{
-    maps::{ACCEPT, AUTOMATON, CLASSES},
-    session::control_word,
-};
+use crate::maps::AUTOMATON;
 
-/// Bytes of a program's path that are matched.
-const PROGRAM_BYTES: u32 = MATCH_COMPONENTS * 64;
+/// The text that is matched.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Text {
+    /// A program's path, names deepest first.
+    Program,
+    /// A command line.
+    Command,
+    /// A cgroup's path.
+    Cgroup,
+}
 
 /// A match in progress.
 #[derive(Clone, Copy)]
 pub struct Matching {
+    automaton: *const Automaton,
     state: u32,
-    classes: u32,
 }
 
 impl Matching {
-    /// Begins in the state of `CONTROL` that `start` names; dead where there are no such patterns.
+    /// Begins; dead where there are no patterns for such a text.
     #[inline(always)]
-    pub fn begin(start: u32) -> Self {
-        Self { state: control_word(start) as u32, classes: control_word(control::CLASSES) as u32 }
+    pub fn begin(text: Text) -> Option<Self> {
+        let automaton = AUTOMATON.get_ptr(0)?;
+        // SAFETY: a valid map value.
+        let state = unsafe {
+            match text {
+                Text::Program => (&raw const (*automaton).start_program).read_volatile(),
+                Text::Command => (&raw const (*automaton).start_command).read_volatile(),
+                Text::Cgroup => (&raw const (*automaton).start_cgroup).read_volatile(),
+            }
+        };
+        Some(Self { automaton, state })
     }
 
     /// True where nothing can match any more.
     #[inline(always)]
     pub fn is_dead(self) -> bool {
-        self.state == DEAD
+        self.state == Automaton::DEAD
     }
 
     /// Reads one byte.
     #[inline(always)]
     pub fn step(&mut self, byte: u8) {
-        let class = match CLASSES.get(0) {
-            Some(classes) => u32::from(classes[byte as usize]),
-            None => 0,
-        };
-        self.state = AUTOMATON.get(self.state * self.classes + class).copied().unwrap_or(DEAD);
-    }
-
-    /// Index of the agent that matches where the text ends here.
-    #[inline(always)]
-    pub fn agent(self) -> Option<u32> {
-        match ACCEPT.get(self.state).copied().unwrap_or(0) {
-            0 => None,
-            agent => Some(agent - 1),
+        // SAFETY: a valid map value; indices are masked to its arrays, and volatile reads keep the masks.
+        unsafe {
+            let class = (&raw const (*self.automaton).class).cast::<u8>().add(byte as usize).read_volatile();
+            let classes = (&raw const (*self.automaton).class_count).read_volatile();
+            let index = self.state.wrapping_mul(classes).wrapping_add(u32::from(class));
+            let next = (&raw const (*self.automaton).next).cast::<u32>();
+            self.state = next.add((index & (AUTOMATON_ENTRIES - 1)) as usize).read_volatile();
         }
     }
 
-    /// Reads `len` bytes of a program's path, as a walk puts them.
+    /// Index of the agent that matches where the text ends here, plus one, or 0.
+    #[inline(always)]
+    pub fn accepted(self) -> u32 {
+        let state = (self.state & (AUTOMATON_STATES - 1)) as usize;
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.automaton).accept).cast::<u32>().add(state).read_volatile() }
+    }
+
+    /// Reads `len` bytes of a path.
     #[inline(never)]
     pub fn read_path(&mut self, text: *const u8, len: u64) {
-        for index in 0..PROGRAM_BYTES {
+        for index in 0..MATCH_PATH_BYTES {
             if u64::from(index) >= len || self.is_dead() {
                 return;
             }
-            // SAFETY: the caller's buffer has at least PROGRAM_BYTES, and the verifier checks it.
+            // SAFETY: the caller's buffer has at least MATCH_PATH_BYTES, and the verifier checks it.
             self.step(unsafe { *text.add(index as usize) });
         }
     }

@@ -2,7 +2,7 @@
 
 use agentwatch_common::{
     kind::{Attribution, LossReason, RecordKind},
-    limits::MATCH_CGROUP_BYTES,
+    limits::MATCH_PATH_BYTES,
     maps::{CgroupEntry, SessionEntry, control},
 };
 use aya_ebpf::{
@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use crate::{
     atomic,
-    automaton::Matching,
+    automaton::{Matching, Text},
     kernel::{Address, field, offset, pointer},
     maps::{CGROUPS, CONTROL, PROCESSES, SESSIONS},
     process::announce,
@@ -24,7 +24,7 @@ use crate::{
 #[inline(always)]
 fn id_of(cgroup: Address) -> u64 {
     let node = pointer(cgroup, offset!(cgroup_kn));
-    crate::kernel::read_or(node, offset!(kernfs_node_id), 0)
+    crate::kernel::read_field(node, offset!(kernfs_node_id))
 }
 
 /// `kernel/cgroup/cgroup.c`, `cgroup_mkdir()`, since 4.16: `TP_PROTO(struct cgroup *cgrp, const char *path)`.
@@ -46,15 +46,16 @@ pub fn cgroup_made(ctx: BtfTracePointContext) -> i32 {
     let nobody = Member { session: 0, start_ns: 0, pid: 0, tid: 0, agent: 0, flags: 0, task };
     let Some(record) = Record::take::<[u64; 4]>(&nobody, RecordKind::Join) else { return 0 };
     // SAFETY: the helper writes at most the size given, which the tail has.
-    let read = unsafe { bpf_probe_read_kernel_str(record.tail().cast(), MATCH_CGROUP_BYTES, path.cast()) };
-    let mut matching = Matching::begin(control::START_CGROUP);
-    if read > 0 {
-        matching.read_path(record.tail(), read as u64 - 1);
+    let read = unsafe { bpf_probe_read_kernel_str(record.tail().cast(), MATCH_PATH_BYTES, path.cast()) };
+    if let Some(mut matching) = Matching::begin(Text::Cgroup) {
+        if read > 0 {
+            matching.read_path(record.tail(), read as u64 - 1);
+        }
+        if let Some(agent) = matching.accepted().checked_sub(1) {
+            begin(id_of(cgroup), agent);
+        }
     }
     record.release();
-    if let Some(agent) = matching.agent() {
-        begin(id_of(cgroup), agent);
-    }
     0
 }
 

@@ -16,10 +16,10 @@ use aya_ebpf::{
 };
 
 use crate::{
-    automaton::Matching,
-    kernel::{Address, field, offset, pointer},
-    maps::PROCESSES,
-    path::{self, Place},
+    automaton::{Matching, Text},
+    kernel::{Address, at_most, field, offset, pointer},
+    maps::{PROCESSES, SESSIONS},
+    path::{self, Place, Walk},
     process::{cgroup_entry, cgroup_id},
     record::{Record, fill, part},
     session::{self, Beginning, Member, Task, control_word, current_task, process_start},
@@ -37,30 +37,35 @@ const GLANCE_BYTES: usize = 64;
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn process_exec(_ctx: BtfTracePointContext) -> i32 {
     let image = Image::current();
+    attribute(&image);
     if let Some(member) = Member::current() {
-        if member.flags & process_flag::LAUNCHING != 0 {
-            launched(&member);
-            report(&member, &image, None);
-            return 0;
-        }
-        match image.sub_agent(&member) {
-            Some(beginning) => start(&image, &beginning),
-            None => report(&member, &image, None),
-        }
-    } else if let Some(beginning) = image.agent() {
-        start(&image, &beginning);
-    } else {
-        join_quietly(&image);
+        report(&member, &image);
     }
     0
 }
 
-/// The program that `agentwatch exec` was asked for is in place: from here on it is like any other.
+/// Finds out to which session the process belongs with its new program.
 #[inline(always)]
-fn launched(member: &Member) {
+fn attribute(image: &Image) {
+    let Some(member) = Member::current() else {
+        return match image.agent() {
+            Some(beginning) => start(image, &beginning),
+            None => join_quietly(image),
+        };
+    };
+    if member.flags & process_flag::LAUNCHING != 0 {
+        clear_flags(&member, process_flag::LAUNCHING);
+    } else if let Some(beginning) = image.sub_agent(&member) {
+        start(image, &beginning);
+    }
+}
+
+/// Takes flags from the process's entry.
+#[inline(always)]
+fn clear_flags(member: &Member, flags: u32) {
     if let Some(entry) = PROCESSES.get_ptr_mut(member.pid) {
         // SAFETY: a valid map value of this very process.
-        unsafe { (&raw mut (*entry).flags).write(member.flags & !process_flag::LAUNCHING) };
+        unsafe { (&raw mut (*entry).flags).write(member.flags & !flags) };
     }
 }
 
@@ -68,12 +73,7 @@ fn launched(member: &Member) {
 #[inline(always)]
 fn start(image: &Image, beginning: &Beginning) {
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    if session::begin(pid, process_start(image.task), beginning).is_none() {
-        return;
-    }
-    if let Some(member) = Member::current() {
-        report(&member, image, Some(beginning));
-    }
+    session::begin(pid, process_start(image.task), beginning);
 }
 
 /// An outsider whose cgroup or user belongs to an agent (it was there before the daemon knew).
@@ -84,13 +84,8 @@ fn join_quietly(image: &Image) {
         && let Some(found) = cgroup_entry(image.task)
     {
         session::join(pid, process_start(image.task), found.session, found.agent, 0);
-        if let Some(member) = Member::current() {
-            crate::process::announce(image.task, pid, found.session, &found, cgroup_id(image.task));
-            report(&member, image, None);
-        }
-        return;
-    }
-    if let Some(agent) = user::agent_of(image.task) {
+        crate::process::announce(image.task, pid, found.session, &found, cgroup_id(image.task));
+    } else if let Some(agent) = user::agent_of(image.task) {
         start(image, &Beginning { parent: 0, agent, attribution: Attribution::MatchedUser });
     }
 }
@@ -150,61 +145,53 @@ impl Image {
     /// Index of the agent whose patterns match.
     #[inline(always)]
     fn matching(&self) -> Option<u32> {
-        let mut program = Matching::begin(control::START_PROGRAM);
-        let mut command = Matching::begin(control::START_COMMAND);
-        let by_name = self.glance(&mut program, &mut command);
+        let mut program = Matching::begin(Text::Program)?;
+        let mut command = Matching::begin(Text::Command)?;
+        self.glance(&mut program, &mut command);
         if program.is_dead() && command.is_dead() {
             return None;
         }
-        self.full_match(by_name, program.is_dead(), command)
+        self.full_match(command).checked_sub(1)
     }
 
-    /// Reads the base name into both automata; that is where most programs leave. True where it was whole.
+    /// Reads the base name into both automata; that is where most programs leave. Of a longer name its
+    /// beginning is read, and no pattern on command lines with a longer one matches.
     #[inline(never)]
-    fn glance(&self, program: &mut Matching, command: &mut Matching) -> bool {
+    fn glance(&self, program: &mut Matching, command: &mut Matching) {
         let mut name = [0u8; GLANCE_BYTES];
         let text = pointer(self.place().dentry, offset!(dentry_d_name) + offset!(qstr_name));
         // SAFETY: the helper writes at most the size of the buffer.
-        let read = unsafe {
-            bpf_probe_read_kernel_str(name.as_mut_ptr().cast(), GLANCE_BYTES as u32, text.cast())
-        };
+        unsafe { bpf_probe_read_kernel_str(name.as_mut_ptr().cast(), GLANCE_BYTES as u32, text.cast()) };
         for byte in name {
-            if byte == 0 || (program.is_dead() && command.is_dead()) {
+            if byte == 0 {
                 break;
             }
             program.step(byte);
             command.step(byte);
         }
-        read < GLANCE_BYTES as i64
     }
 
-    /// Matches the whole path and the command line, with a scratch buffer.
-    #[inline(always)]
-    fn full_match(&self, name_was_whole: bool, program_is_dead: bool, command: Matching) -> Option<u32> {
+    /// Matches the whole path and the command line, with a scratch buffer: index of the agent, plus one, or 0.
+    #[inline(never)]
+    fn full_match(&self, mut command: Matching) -> u32 {
         let nobody = Member::nobody(self.task);
-        let record = Record::take::<ExecBody>(&nobody, RecordKind::Exec)?;
-        let mut found = None;
-        if !program_is_dead {
-            let mut at = 0;
-            path::walk(record.tail(), &mut at, &self.place(), part!(record.body::<ExecBody>(), program));
-            let mut program = Matching::begin(control::START_PROGRAM);
-            program.read_path(record.tail(), at);
-            found = program.agent();
-        }
-        if name_was_whole && !command.is_dead() {
-            let mut command = command;
-            let len = self.copy_args(record.tail(), 0, u64::from(MATCH_COMMAND_BYTES));
-            command.read_arguments(record.tail(), len);
-            found = match (found, command.agent()) {
-                (Some(one), Some(other)) => Some(if one < other { one } else { other }),
-                (one, other) => one.or(other),
-            };
+        let Some(record) = Record::take::<ExecBody>(&nobody, RecordKind::Exec) else { return 0 };
+        let len = self.copy_args(record.tail(), 0, u64::from(MATCH_COMMAND_BYTES));
+        command.read_arguments(record.tail(), len);
+        let mut found = command.accepted();
+        path::append_one(&record, self.place(), part!(record.body::<ExecBody>(), program));
+        if let Some(mut program) = Matching::begin(Text::Program) {
+            program.read_path(record.tail(), path::used(record.walk()));
+            let other = program.accepted();
+            if other != 0 && (found == 0 || other < found) {
+                found = other;
+            }
         }
         record.release();
         found
     }
 
-    /// True where the first argument's base name begins like the program's own: it was started as itself.
+    /// True where the first argument's base name is the program's own: it was started as itself.
     #[inline(never)]
     fn named_as_itself(&self) -> bool {
         let mut given = [0u8; GLANCE_BYTES];
@@ -215,37 +202,37 @@ impl Image {
             bpf_probe_read_kernel_str(own.as_mut_ptr().cast(), GLANCE_BYTES as u32, text.cast());
             bpf_probe_read_user(given.as_mut_ptr().cast(), GLANCE_BYTES as u32, self.args as *const _);
         }
-        let mut same = true;
-        let mut at = 0usize;
-        for byte in given {
-            if byte == 0 {
-                break;
-            }
-            if byte == b'/' {
-                at = 0;
-                same = true;
-            } else {
-                same &= own[at & (GLANCE_BYTES - 1)] == byte;
-                at += 1;
-            }
-        }
-        same && own[at & (GLANCE_BYTES - 1)] == 0
+        base_name_hash(&given) == base_name_hash(&own)
     }
 
     /// Copies up to `most` bytes of arguments from `offset`; gives how many, or 0 on a fault.
     #[inline(always)]
     fn copy_args(&self, to: *mut u8, offset: u64, most: u64) -> u64 {
-        let left = self.args_len.wrapping_sub(offset);
-        let len = if left > most { most } else { left };
-        if len == 0 || len > ARGS_CHUNK_BYTES as u64 {
-            return 0;
-        }
+        let len = at_most(self.args_len.wrapping_sub(offset), most);
         // SAFETY: the caller's buffer has room for `most`, which is at most ARGS_CHUNK_BYTES.
         let status = unsafe {
             bpf_probe_read_user(to.cast(), len as u32, self.args.wrapping_add(offset) as *const _)
         };
         if status == 0 { len } else { 0 }
     }
+}
+
+/// Hashes what stands behind the last slash. By masks and not by branches: with those the verifier's work would
+/// grow with the square of the length. That two names might share a hash makes a sub-agent of a tool, no more.
+#[inline(always)]
+fn base_name_hash(text: &[u8; GLANCE_BYTES]) -> u32 {
+    /// All ones where the byte is zero.
+    const fn zero_mask(byte: u8) -> u32 {
+        ((byte as u32).wrapping_sub(1) as i32 >> 31) as u32
+    }
+    let mut hash = 0u32;
+    let mut live = u32::MAX;
+    for byte in text {
+        live &= !zero_mask(*byte);
+        let longer = hash.wrapping_mul(31).wrapping_add(u32::from(*byte)) & !zero_mask(*byte ^ b'/');
+        hash = (hash & !live) | (longer & live);
+    }
+    hash
 }
 
 impl Member {
@@ -256,18 +243,18 @@ impl Member {
     }
 }
 
-/// Puts the exec and all its arguments into the ring.
-#[inline(always)]
-fn report(member: &Member, image: &Image, beginning: Option<&Beginning>) {
+/// Puts the exec and all its arguments into the ring, and says whether a session begins with it. What it says
+/// comes from tables and not from variables: each value that the verifier knew would cost it the whole again.
+#[inline(never)]
+fn report(member: &Member, image: &Image) {
     let Some(record) = Record::take::<ExecBody>(member, RecordKind::Exec) else { return };
     let body = record.body::<ExecBody>();
     let place = image.place();
-    let mut at = 0;
-    path::append(record.tail(), &mut at, place, part!(body, program), part!(body, program_fs));
+    path::append(&record, place, part!(body, program), part!(body, program_fs));
     // SAFETY: a typed chain from the current task (see `field!`).
     let fs = unsafe { field!(image.task, task_fs, Address) };
-    path::walk(record.tail(), &mut at, &Place::read(fs.wrapping_add(offset!(fs_pwd))), part!(body, cwd));
-
+    path::append_one(&record, Place::read(fs.wrapping_add(offset!(fs_pwd))), part!(body, cwd));
+    let at = path::used(record.walk());
     let mut args_len = 0;
     if at <= (agentwatch_common::limits::TAIL_BYTES - ARGS_CHUNK_BYTES) as u64 {
         // SAFETY: ARGS_CHUNK_BYTES fit behind `at`, just checked.
@@ -280,14 +267,19 @@ fn report(member: &Member, image: &Image, beginning: Option<&Beginning>) {
     fill!(
         body,
         ino: place.ino(),
-        parent_session: beginning.map_or(0, |beginning| beginning.parent),
         args_total: image.args_len as u32,
         args_len: args_len as u32,
         args_flags: args_flags,
-        attribution: beginning.map_or(0, |beginning| beginning.attribution.raw()),
         agent: member.agent,
         cgroup: cgroup_id(image.task),
     );
+    if member.flags & process_flag::BEGUN != 0 {
+        clear_flags(member, process_flag::BEGUN);
+        // SAFETY: a copy of plain data.
+        if let Some(session) = unsafe { SESSIONS.get(member.session) } {
+            fill!(body, parent_session: session.parent, attribution: session.attribution);
+        }
+    }
     record.submit(member, RecordKind::Exec, at + args_len);
     record.release();
     if args_len < image.args_len {
@@ -298,26 +290,36 @@ fn report(member: &Member, image: &Image, beginning: Option<&Beginning>) {
 /// Continues a long list of arguments in records of its own.
 #[inline(always)]
 fn report_more_args(member: &Member, image: &Image, first: u64) {
-    let mut offset = first;
+    let Some(record) = Record::take::<ArgsBody>(member, RecordKind::ExecArgs) else { return };
+    let body = record.body::<ArgsBody>();
+    // The offset is kept in the buffer, where the verifier does not follow it: see `path::Walk`.
+    path::set_used(record.walk(), first);
     for chunk in 0..ARGS_CHUNKS {
-        if offset >= image.args_len {
-            return;
+        if path::used(record.walk()) >= image.args_len {
+            break;
         }
-        let Some(record) = Record::take::<ArgsBody>(member, RecordKind::ExecArgs) else { return };
-        let len = image.copy_args(record.tail(), offset, ARGS_CHUNK_BYTES as u64);
-        let mut args_flags = if offset + len < image.args_len { args_flag::MORE } else { 0 };
-        if len == 0 {
-            args_flags = args_flag::FAULT;
-        } else if chunk == ARGS_CHUNKS - 1 && args_flags != 0 {
-            args_flags = args_flag::TRUNCATED;
-        }
-        let body = record.body::<ArgsBody>();
-        fill!(body, offset: offset as u32, args_len: len as u32, args_flags: args_flags);
-        record.submit(member, RecordKind::ExecArgs, len);
-        record.release();
-        if len == 0 {
-            return;
-        }
-        offset += len;
+        let past = if chunk == ARGS_CHUNKS - 1 { args_flag::TRUNCATED } else { args_flag::MORE };
+        copy_chunk(image, record.tail(), record.walk(), body, past);
+        // SAFETY: the body is valid scratch memory. Read back, so that the verifier sees one way here.
+        let len = unsafe { (&raw const (*body).args_len).read_volatile() };
+        record.submit(member, RecordKind::ExecArgs, u64::from(len));
     }
+    record.release();
+}
+
+/// Copies the next arguments and says so in the body; after a fault there is no next.
+#[inline(never)]
+fn copy_chunk(image: &Image, tail: *mut u8, walk: *mut Walk, body: *mut ArgsBody, past: u16) {
+    let offset = path::used(walk);
+    let len = image.copy_args(tail, offset, ARGS_CHUNK_BYTES as u64);
+    let end = offset.wrapping_add(len);
+    let args_flags = if len == 0 {
+        args_flag::FAULT
+    } else if end < image.args_len {
+        past
+    } else {
+        0
+    };
+    fill!(body, offset: offset as u32, args_len: len as u32, args_flags: args_flags);
+    path::set_used(walk, if len == 0 { u64::MAX } else { end });
 }

@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    kernel::{Address, field, offset, read_or},
+    kernel::{Address, field, offset, read_field},
     path::{self, Place},
     record::{Record, fill, part},
     session::{Member, Task},
@@ -47,7 +47,7 @@ pub fn file_open(ctx: LsmContext) -> i32 {
     }
     // SAFETY: as above.
     let inode = unsafe { field!(file, file_f_inode, Address) };
-    let mode = u32::from(read_or(inode, offset!(inode_i_mode), 0u16));
+    let mode = u32::from(read_field::<u16>(inode, offset!(inode_i_mode)));
     let place = Place::read(file.wrapping_add(offset!(file_f_path)));
     report_one(&member, RecordKind::FileOpen, place, Facts { flags, mode, ..Facts::NONE });
     0
@@ -67,9 +67,8 @@ pub fn change_cwd(ctx: FEntryContext) -> i32 {
 #[inline(always)]
 pub fn report_one(member: &Member, kind: RecordKind, place: Place, facts: Facts) {
     let Some((record, body)) = begin(member, kind, place, facts) else { return };
-    let mut at = 0;
-    path::append(record.tail(), &mut at, place, part!(body, path), part!(body, path_fs));
-    record.submit(member, kind, at);
+    path::append(&record, place, part!(body, path), part!(body, path_fs));
+    record.submit(member, kind, path::used(record.walk()));
     record.release();
 }
 
@@ -77,11 +76,10 @@ pub fn report_one(member: &Member, kind: RecordKind, place: Place, facts: Facts)
 #[inline(always)]
 pub fn report_two(member: &Member, kind: RecordKind, places: [Place; 2], facts: Facts) {
     let Some((record, body)) = begin(member, kind, places[0], facts) else { return };
-    let mut at = 0;
-    path::append(record.tail(), &mut at, places[0], part!(body, path), part!(body, path_fs));
-    path::append(record.tail(), &mut at, places[1], part!(body, path_to), part!(body, path_to_fs));
+    path::append(&record, places[0], part!(body, path), part!(body, path_fs));
+    path::append(&record, places[1], part!(body, path_to), part!(body, path_to_fs));
     fill!(body, ino_to: places[1].ino());
-    record.submit(member, kind, at);
+    record.submit(member, kind, path::used(record.walk()));
     record.release();
 }
 
@@ -89,10 +87,9 @@ pub fn report_two(member: &Member, kind: RecordKind, places: [Place; 2], facts: 
 #[inline(always)]
 pub fn report_with_text(member: &Member, kind: RecordKind, place: Place, text: Address, facts: Facts) {
     let Some((record, body)) = begin(member, kind, place, facts) else { return };
-    let mut at = 0;
-    path::append(record.tail(), &mut at, place, part!(body, path), part!(body, path_fs));
-    path::append_text(record.tail(), &mut at, text, part!(body, path_to));
-    record.submit(member, kind, at);
+    path::append(&record, place, part!(body, path), part!(body, path_fs));
+    path::append_text(&record, text, part!(body, path_to));
+    record.submit(member, kind, path::used(record.walk()));
     record.release();
 }
 

@@ -32,27 +32,33 @@ pub fn constant(word: &'static u32) -> u32 {
     unsafe { core::ptr::read_volatile(word) }
 }
 
-/// A kernel address of which the verifier knows nothing: read only through [`read`].
+/// A kernel address of which the verifier knows nothing: read only through [`read_field`].
 pub type Address = *const u8;
 
-/// Reads kernel memory anywhere; `None` where it is not mapped.
+/// Reads a value of plain data; all zero where memory is not mapped.
+///
+/// Without a branch, on purpose: each would double the paths that the verifier follows.
 #[inline(always)]
-pub fn read<T: Copy>(from: Address) -> Option<T> {
+pub fn read_field<T: Copy>(base: Address, offset: usize) -> T {
     let mut value = MaybeUninit::<T>::uninit();
-    // SAFETY: the helper writes at most the size it is given, and copes with any source address.
-    let status = unsafe { bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from.cast()) };
-    // SAFETY: on success the helper has written all of it, and `T` is plain data.
-    if status == 0 { Some(unsafe { value.assume_init() }) } else { None }
+    // SAFETY: the helper writes the size it is given, zeros on a fault, and copes with any source address. All
+    // types read here are plain integers and addresses.
+    unsafe {
+        bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, base.wrapping_add(offset).cast());
+        value.assume_init()
+    }
 }
 
-/// Reads a field of plain data, zero where it is not mapped.
-#[inline(always)]
-pub fn read_or<T: Copy>(base: Address, offset: usize, default: T) -> T {
-    read(base.wrapping_add(offset)).unwrap_or(default)
-}
-
-/// Reads a pointer field, null where it is not mapped.
+/// Reads a pointer field; null where memory is not mapped.
 #[inline(always)]
 pub fn pointer(base: Address, offset: usize) -> Address {
-    read_or(base, offset, 0usize) as Address
+    read_field::<usize>(base, offset) as Address
+}
+
+/// Bounds a length in such a way that the verifier sees the bound: the compiler may not know where the value
+/// comes from, or it compares one copy and uses another.
+#[inline(always)]
+pub fn at_most(value: u64, most: u64) -> u64 {
+    let value = core::hint::black_box(value);
+    if value > most { most } else { value }
 }

@@ -2,7 +2,7 @@
 
 use agentwatch_common::{
     limits,
-    maps::{CgroupEntry, LossKey, ProcessEntry, SessionEntry, control},
+    maps::{Automaton, CgroupEntry, LossKey, ProcessEntry, SessionEntry, control},
     offsets::Offsets,
 };
 use aya_ebpf::{
@@ -43,12 +43,6 @@ pub static EVENTS: RingBuf = RingBuf::pinned(limits::RING_BYTES, 0);
 /// Where records are built. More entries are asked for by the loader, by the number of CPUs.
 #[map]
 pub static SCRATCH: Array<Scratch> = Array::pinned(limits::SCRATCH_PER_CPU, 0);
-/// Transitions of the matching automaton.
+/// The automaton that finds agents.
 #[map]
-pub static AUTOMATON: Array<u32> = Array::pinned(limits::AUTOMATON_ENTRIES, 0);
-/// What each state of the automaton accepts.
-#[map]
-pub static ACCEPT: Array<u32> = Array::pinned(limits::AUTOMATON_STATES, 0);
-/// Byte classes of the automaton.
-#[map]
-pub static CLASSES: Array<[u8; 256]> = Array::pinned(1, 0);
+pub static AUTOMATON: Array<Automaton> = Array::pinned(1, 0);

@@ -5,12 +5,13 @@
 
 use agentwatch_common::{
     kind::RecordKind,
+    offsets::MISSING,
     record::{ADDRESS_BYTES, NetBody},
 };
 use aya_ebpf::{helpers::generated::bpf_probe_read_kernel, macros::lsm, programs::LsmContext};
 
 use crate::{
-    kernel::{Address, field, offset, pointer, read_or},
+    kernel::{Address, at_most, field, offset, pointer, read_field},
     path::{self, Place},
     record::{Record, fill, part},
     session::{Member, Task},
@@ -133,9 +134,9 @@ impl Socket {
     fn from_sk(sk: Address) -> Self {
         Self {
             sk,
-            family: read_or(sk, offset!(sock_family), 0),
-            kind: read_or(sk, offset!(sock_type), 0),
-            protocol: read_or(sk, offset!(sock_protocol), 0),
+            family: read_field(sk, offset!(sock_family)),
+            kind: read_field(sk, offset!(sock_type)),
+            protocol: read_field(sk, offset!(sock_protocol)),
         }
     }
 }
@@ -171,7 +172,7 @@ fn copy_address(body: *mut NetBody, address: Address, len: i32) {
     if len <= 0 {
         return;
     }
-    let bytes = if len > ADDRESS_BYTES as i32 { ADDRESS_BYTES as u32 } else { len as u32 };
+    let bytes = at_most(len as u64, ADDRESS_BYTES as u64) as u32;
     // SAFETY: at most ADDRESS_BYTES into the field of that size; the body is valid scratch memory.
     unsafe {
         bpf_probe_read_kernel((&raw mut (*body).address).cast(), bytes, address.cast());
@@ -189,7 +190,9 @@ fn report_socket(member: &Member, kind: RecordKind, socket: &Socket, end: End) {
         AF_UNIX => tail = unix_address(&record, body, socket.sk),
         AF_VSOCK => {
             let from = if end == End::Local { offset!(vsock_local_addr) } else { offset!(vsock_remote_addr) };
-            copy_address(body, socket.sk.wrapping_add(from), VSOCK_ADDRESS_BYTES);
+            if from != MISSING as usize {
+                copy_address(body, socket.sk.wrapping_add(from), VSOCK_ADDRESS_BYTES);
+            }
         }
         AF_INET | AF_INET6 => inet_address(body, socket, end),
         _ => {}
@@ -208,24 +211,23 @@ fn unix_address(record: &Record, body: *mut NetBody, sk: Address) -> u64 {
     if address.is_null() {
         return 0;
     }
-    let len = read_or(address, offset!(unix_address_len), 0i32);
+    let len = read_field::<i32>(address, offset!(unix_address_len));
     copy_address(body, address.wrapping_add(offset!(unix_address_name)), len);
     let place = Place::read(sk.wrapping_add(offset!(unix_sock_path)));
     if place.dentry.is_null() {
         return 0;
     }
-    let mut at = 0;
-    path::append(record.tail(), &mut at, place, part!(body, path), part!(body, path_fs));
+    path::append(record, place, part!(body, path), part!(body, path_fs));
     fill!(body, ino: place.ino());
-    at
+    path::used(record.walk())
 }
 
 /// Addresses of an IP socket: the wanted end as a `sockaddr`, and the local one.
 #[inline(always)]
 fn inet_address(body: *mut NetBody, socket: &Socket, end: End) {
     let sk = socket.sk;
-    let local_port: u16 = read_or(sk, offset!(sock_num), 0);
-    let port = if end == End::Local { local_port.to_be() } else { read_or(sk, offset!(sock_dport), 0) };
+    let local_port: u16 = read_field(sk, offset!(sock_num));
+    let port = if end == End::Local { local_port.to_be() } else { read_field(sk, offset!(sock_dport)) };
     // SAFETY: all inside the body, which is valid scratch memory; the fields of a `sockaddr` are aligned in
     // `address`, which is aligned to 8.
     unsafe {

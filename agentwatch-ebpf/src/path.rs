@@ -11,8 +11,8 @@ use agentwatch_common::{
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 
 use crate::{
-    kernel::{Address, offset, pointer, read, read_or},
-    record::fill,
+    kernel::{Address, offset, pointer, read_field},
+    record::{Record, fill},
 };
 
 /// A name in a mounted file system (`struct path`).
@@ -35,169 +35,192 @@ impl Place {
     #[inline(always)]
     pub fn ino(self) -> u64 {
         let inode = pointer(self.dentry, offset!(dentry_d_inode));
-        if inode.is_null() { 0 } else { read_or(inode, offset!(inode_i_ino), 0) }
+        read_field(inode, offset!(inode_i_ino))
     }
 }
 
-/// Where a walk stands, and what it has found.
-struct Walk {
-    dentry: Address,
-    mount: Address,
-    mount_root: Address,
-    tail: *mut u8,
+/// Where a walk stands. Kept in the scratch buffer and not in registers: what comes from there is unknown to the
+/// verifier, so that all ways through one step look alike to it at the next, and its work stays linear.
+#[repr(C)]
+pub struct Walk {
+    dentry: usize,
+    mount: usize,
+    mount_root: usize,
     at: u64,
-    flags: u16,
-    components: u16,
+    flags: u64,
+    components: u64,
 }
 
-/// Appends the names of a place to the tail, the deepest first, and says what they are worth. `at` is moved.
+/// Reads and writes fields of the walk in memory, each time.
+macro_rules! state {
+    ($walk:expr, $field:ident) => {{
+        // SAFETY: the walk lies in a scratch buffer in use, valid for the whole run of the program.
+        unsafe { (&raw const (*$walk).$field).read_volatile() }
+    }};
+    ($walk:expr, $field:ident = $value:expr) => {{
+        let value = $value;
+        // SAFETY: as above.
+        unsafe { (&raw mut (*$walk).$field).write_volatile(value) }
+    }};
+}
+
+/// Appends the names of a place to the tail, the deepest first, and says what they are worth.
 ///
 /// Two walks where the first ends in another mount namespace: the second gives the path within the file
 /// system, from which the daemon finds the path in the initial namespace.
 #[inline(always)]
-pub fn append(tail: *mut u8, at: &mut u64, place: Place, whole: *mut PathDesc, within: *mut PathDesc) {
-    let flags = walk(tail, at, &place, whole);
-    if flags & path_flag::OTHER_NS != 0 {
-        walk(tail, at, &Place { mnt: core::ptr::null(), dentry: place.dentry }, within);
+pub fn append(record: &Record, place: Place, whole: *mut PathDesc, within: *mut PathDesc) {
+    let (tail, walk) = (record.tail(), record.walk());
+    if follow(tail, walk, &place, whole) & u64::from(path_flag::OTHER_NS) != 0 {
+        follow(tail, walk, &Place { mnt: core::ptr::null(), dentry: place.dentry }, within);
     }
 }
 
-/// One walk; gives the flags. A subprogram, so that the verifier's work and the code are not repeated.
+/// One walk of those of [`append`].
+#[inline(always)]
+pub fn append_one(record: &Record, place: Place, desc: *mut PathDesc) {
+    follow(record.tail(), record.walk(), &place, desc);
+}
+
+/// Says where the next text of the tail begins: 0 for a new record.
+#[inline(always)]
+pub fn set_used(walk: *mut Walk, at: u64) {
+    state!(walk, at = at);
+}
+
+/// Bytes of the tail that are used.
+#[inline(always)]
+pub fn used(walk: *const Walk) -> u64 {
+    state!(walk, at)
+}
+
+/// One walk; gives the flags. A subprogram, so that the code is not repeated.
 #[inline(never)]
-pub fn walk(tail: *mut u8, at: &mut u64, place: &Place, desc: *mut PathDesc) -> u16 {
-    let start = *at;
+fn follow(tail: *mut u8, walk: *mut Walk, place: &Place, desc: *mut PathDesc) -> u64 {
+    let start = state!(walk, at);
     let sb = pointer(place.dentry, offset!(dentry_d_sb));
-    let dev = read_or(sb, offset!(super_block_s_dev), 0);
-    let mut walk = Walk {
-        dentry: place.dentry,
-        mount: core::ptr::null(),
-        mount_root: core::ptr::null(),
-        tail,
-        at: start,
-        flags: name_flags(place.dentry),
-        components: 0,
-    };
-    if place.mnt.is_null() {
-        walk.flags |= path_flag::WITHIN_FS;
-    } else {
-        walk.mount = place.mnt.wrapping_sub(offset!(mount_mnt));
-        walk.mount_root = pointer(place.mnt, offset!(vfsmount_mnt_root));
-    }
+    let within_fs = place.mnt.is_null();
+    state!(walk, dentry = place.dentry as usize);
+    state!(walk, mount = if within_fs { 0 } else { (place.mnt as usize).wrapping_sub(offset!(mount_mnt)) });
+    // A null address reads as null, which no name is.
+    state!(walk, mount_root = pointer(place.mnt, offset!(vfsmount_mnt_root)) as usize);
+    state!(walk, components = 0);
+    state!(walk, flags = name_flags(place.dentry) | if within_fs { WITHIN_FS } else { 0 });
     let mut finished = false;
     for _ in 0..PATH_COMPONENTS {
-        if walk.step() {
+        if step(tail, walk) {
             finished = true;
             break;
         }
     }
+    let mut flags = state!(walk, flags);
     if !finished {
-        walk.flags |= path_flag::TRUNCATED;
+        flags |= u64::from(path_flag::TRUNCATED);
     }
     let mut mount_ns = 0;
-    if !place.mnt.is_null() {
-        mount_ns = mount_namespace(walk.mount);
+    if !within_fs {
+        mount_ns = mount_namespace(state!(walk, mount) as Address);
         if mount_ns as usize != offset!(init_mount_ns) {
-            walk.flags |= path_flag::OTHER_NS;
+            flags |= u64::from(path_flag::OTHER_NS);
         }
     }
     fill!(
         desc,
-        len: (walk.at - start) as u32,
-        flags: walk.flags,
-        components: walk.components,
+        len: (state!(walk, at) - start) as u32,
+        flags: flags as u16,
+        components: state!(walk, components) as u16,
         mount_ns: mount_ns,
-        dev: dev,
+        dev: read_field(sb, offset!(super_block_s_dev)),
     );
-    *at = walk.at;
-    walk.flags
+    flags
 }
 
-impl Walk {
-    /// One name up, or from a mount's root to the place where it is mounted. True at the end.
-    #[inline(always)]
-    fn step(&mut self) -> bool {
-        if self.dentry == self.mount_root {
-            return self.leave_mount();
-        }
-        let parent = pointer(self.dentry, offset!(dentry_d_parent));
-        if parent == self.dentry || parent.is_null() {
-            return true;
-        }
-        if self.at > (TAIL_BYTES - NAME_BYTES) as u64 {
-            self.flags |= path_flag::TRUNCATED;
-            return true;
-        }
-        let name = pointer(self.dentry, offset!(dentry_d_name) + offset!(qstr_name));
-        // SAFETY: `at` is at most TAIL_BYTES - NAME_BYTES here, and a name of NAME_BYTES fits behind it.
-        let read = unsafe {
-            bpf_probe_read_kernel_str(self.tail.add(self.at as usize).cast(), NAME_BYTES as u32, name.cast())
-        };
-        if read <= 0 || read > NAME_BYTES as i64 {
-            self.flags |= path_flag::FAULT;
-            return true;
-        }
-        self.at += read as u64;
-        self.components += 1;
-        self.dentry = parent;
-        false
-    }
+const WITHIN_FS: u64 = path_flag::WITHIN_FS as u64;
 
-    /// Goes on at the place where the mount is mounted. True where it is mounted nowhere: the root.
-    #[inline(always)]
-    fn leave_mount(&mut self) -> bool {
-        let parent = pointer(self.mount, offset!(mount_mnt_parent));
-        if parent == self.mount || parent.is_null() {
-            return true;
-        }
-        self.dentry = pointer(self.mount, offset!(mount_mnt_mountpoint));
-        self.mount = parent;
-        self.mount_root = pointer(parent, offset!(mount_mnt) + offset!(vfsmount_mnt_root));
-        false
+/// One name up, or from a mount's root to the place where it is mounted. True at the end.
+#[inline(always)]
+fn step(tail: *mut u8, walk: *mut Walk) -> bool {
+    let dentry = state!(walk, dentry) as Address;
+    if dentry as usize == state!(walk, mount_root) {
+        return leave_mount(walk);
     }
+    let parent = pointer(dentry, offset!(dentry_d_parent));
+    if parent == dentry || parent.is_null() {
+        return true;
+    }
+    let at = state!(walk, at);
+    if at > (TAIL_BYTES - NAME_BYTES) as u64 {
+        state!(walk, flags = state!(walk, flags) | u64::from(path_flag::TRUNCATED));
+        return true;
+    }
+    let name = pointer(dentry, offset!(dentry_d_name) + offset!(qstr_name));
+    // SAFETY: `at` is at most TAIL_BYTES - NAME_BYTES here, and a name of NAME_BYTES fits behind it.
+    let read = unsafe {
+        bpf_probe_read_kernel_str(tail.add(at as usize).cast(), NAME_BYTES as u32, name.cast())
+    };
+    if read <= 0 {
+        state!(walk, flags = state!(walk, flags) | u64::from(path_flag::FAULT));
+        return true;
+    }
+    state!(walk, at = at + read as u64);
+    state!(walk, components = state!(walk, components) + 1);
+    state!(walk, dentry = parent as usize);
+    false
+}
+
+/// Goes on at the place where the mount is mounted. True where it is mounted nowhere: the root.
+#[inline(always)]
+fn leave_mount(walk: *mut Walk) -> bool {
+    let mount = state!(walk, mount) as Address;
+    let parent = pointer(mount, offset!(mount_mnt_parent));
+    if parent == mount || parent.is_null() {
+        return true;
+    }
+    state!(walk, dentry = pointer(mount, offset!(mount_mnt_mountpoint)) as usize);
+    state!(walk, mount = parent as usize);
+    state!(walk, mount_root = pointer(parent, offset!(mount_mnt) + offset!(vfsmount_mnt_root)) as usize);
+    false
 }
 
 /// Whether the file behind a name still has one.
 #[inline(always)]
-fn name_flags(dentry: Address) -> u16 {
+fn name_flags(dentry: Address) -> u64 {
     let inode = pointer(dentry, offset!(dentry_d_inode));
-    if inode.is_null() {
-        return 0;
-    }
-    match read::<u32>(inode.wrapping_add(offset!(inode_i_nlink))) {
-        Some(0) => path_flag::DELETED,
-        _ => 0,
-    }
+    let links: u32 = read_field(inode, offset!(inode_i_nlink));
+    if !inode.is_null() && links == 0 { u64::from(path_flag::DELETED) } else { 0 }
 }
 
 /// Inode number of the namespace of a mount; 0 for a mount that is in none.
 #[inline(always)]
 fn mount_namespace(mount: Address) -> u32 {
     let namespace = pointer(mount, offset!(mount_mnt_ns));
-    // Detached mounts have none, and unmounted ones an error pointer, which faults and reads as 0.
-    if namespace.is_null() { 0 } else { read_or(namespace, offset!(mnt_namespace_inum), 0) }
+    // Detached mounts have none, and unmounted ones an error pointer: both fault and read as 0.
+    read_field(namespace, offset!(mnt_namespace_inum))
 }
 
 /// Appends a text as it is, with its NUL: not more than a path may have, and never cut in silence.
 #[inline(always)]
-pub fn append_text(tail: *mut u8, at: &mut u64, text: Address, desc: *mut PathDesc) {
+pub fn append_text(record: &Record, text: Address, desc: *mut PathDesc) {
     /// Longest text that a caller may give (`PATH_MAX`).
     const TEXT_BYTES: u64 = 4096;
     fill!(desc, flags: path_flag::VERBATIM);
     if text.is_null() {
         return;
     }
-    if *at > TAIL_BYTES as u64 - TEXT_BYTES {
+    let walk = record.walk();
+    let at = state!(walk, at);
+    if at > TAIL_BYTES as u64 - TEXT_BYTES {
         fill!(desc, flags: path_flag::VERBATIM | path_flag::TRUNCATED);
         return;
     }
     // SAFETY: `at` leaves room for TEXT_BYTES, just checked.
     let read = unsafe {
-        bpf_probe_read_kernel_str(tail.add(*at as usize).cast(), TEXT_BYTES as u32, text.cast())
+        bpf_probe_read_kernel_str(record.tail().add(at as usize).cast(), TEXT_BYTES as u32, text.cast())
     };
-    if read <= 0 || read > TEXT_BYTES as i64 {
+    if read <= 0 {
         fill!(desc, flags: path_flag::VERBATIM | path_flag::FAULT);
         return;
     }
     fill!(desc, len: read as u32);
-    *at += read as u64;
+    state!(walk, at = at + read as u64);
 }

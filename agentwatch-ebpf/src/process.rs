@@ -8,7 +8,7 @@ use agentwatch_common::{
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{
-    kernel::{field, offset, read_or},
+    kernel::{field, offset, read_field},
     maps::{CGROUPS, PROCESSES},
     record::{Record, fill},
     session::{self, Member, Task, control_word, process_start},
@@ -55,9 +55,9 @@ fn follow(parent: &Member, child: Task, child_pid: u32) {
 fn namespace_pid(task: Task) -> u32 {
     // SAFETY: a typed chain (see `field!`).
     let pid = unsafe { field!(task, task_thread_pid, Task) };
-    let level = read_or(pid, offset!(pid_level), 0u32) as usize;
+    let level = read_field::<u32>(pid, offset!(pid_level)) as usize;
     // `struct upid { int nr; struct pid_namespace *ns; }`: the kernel nests at most 32 deep.
-    read_or(pid, offset!(pid_numbers) + (level & 31) * 16, 0u32)
+    read_field::<u32>(pid, offset!(pid_numbers) + (level & 31) * 16)
 }
 
 /// A child made straight into a cgroup that matches (`CLONE_INTO_CGROUP`) passes no `cgroup_attach_task`.

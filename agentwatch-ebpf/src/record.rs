@@ -17,7 +17,8 @@ use aya_ebpf::{
 
 use crate::{
     atomic,
-    kernel::constant,
+    kernel::{at_most, constant},
+    path::{self, Walk},
     maps::{CONTROL, EVENTS, LOSSES, SCRATCH, SCRATCH_SLOTS},
     session::Member,
 };
@@ -34,6 +35,7 @@ pub const RECORD_BYTES: usize = FIXED_BYTES + TAIL_BYTES + NAME_BYTES;
 #[repr(C)]
 pub struct Scratch {
     busy: u64,
+    walk: Walk,
     record: [u8; RECORD_BYTES],
 }
 
@@ -52,7 +54,9 @@ impl Record {
             count_loss(member.session, kind, LossReason::ScratchBusy);
             return None;
         };
-        Some(Self { scratch, fixed: size_of::<RecordHeader>() + size_of::<B>() })
+        let record = Self { scratch, fixed: size_of::<RecordHeader>() + size_of::<B>() };
+        path::set_used(record.walk(), 0);
+        Some(record)
     }
 
     /// First byte of the record.
@@ -60,6 +64,13 @@ impl Record {
     fn start(&self) -> *mut u8 {
         // SAFETY: the field of a map value that is valid for the whole run of the program.
         unsafe { (&raw mut (*self.scratch).record).cast() }
+    }
+
+    /// Where the walk that appends to the tail stands.
+    #[inline(always)]
+    pub fn walk(&self) -> *mut Walk {
+        // SAFETY: as above.
+        unsafe { &raw mut (*self.scratch).walk }
     }
 
     /// First byte of the tail. [`TAIL_BYTES`] and one name more may be written there.
@@ -83,8 +94,7 @@ impl Record {
     /// Puts the record with `tail` bytes of texts into the ring, or counts it as lost.
     #[inline(always)]
     pub fn submit(&self, member: &Member, kind: RecordKind, tail: u64) {
-        let tail = if tail > TAIL_BYTES as u64 { TAIL_BYTES } else { tail as usize };
-        let len = self.fixed + tail;
+        let len = self.fixed as u64 + tail;
         let header = self.start().cast::<RecordHeader>();
         // SAFETY: the record starts with room for a header, aligned to 8. Field by field, to spare the stack.
         unsafe {
@@ -99,10 +109,11 @@ impl Record {
             (&raw mut (*header).ppid).write(member.ppid());
             (&raw mut (*header).uid).write(member.uid());
         }
+        let wake = wake_flag();
+        let len = at_most(len, (FIXED_BYTES + TAIL_BYTES) as u64);
         // SAFETY: `len` bytes of the record are initialised: header, fixed part and the tail that the
         // caller wrote. Scratch memory began as zeros and holds nothing but earlier records.
-        let status =
-            unsafe { bpf_ringbuf_output(EVENTS_PTR!(), self.start().cast(), len as u64, wake_flag()) };
+        let status = unsafe { bpf_ringbuf_output(EVENTS_PTR!(), self.start().cast(), len, wake) };
         if status != 0 {
             count_loss(member.session, kind, LossReason::RingFull);
         }

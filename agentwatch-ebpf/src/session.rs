@@ -146,7 +146,7 @@ pub fn begin(pid: u32, start_ns: u64, beginning: &Beginning) -> Option<u64> {
     };
     // A full table costs a restarted daemon the session's parent, and not the session.
     let _ = SESSIONS.insert(session, entry, ANY);
-    join(pid, start_ns, session, beginning.agent, process_flag::ROOT).then_some(session)
+    join(pid, start_ns, session, beginning.agent, process_flag::ROOT | process_flag::BEGUN).then_some(session)
 }
 
 /// Puts a process into a session; counts a loss where there is no room.

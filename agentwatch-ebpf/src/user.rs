@@ -4,7 +4,7 @@ use agentwatch_common::{kind::Attribution, maps::control};
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 
 use crate::{
-    kernel::{Address, field, offset, read_or},
+    kernel::{Address, field, offset, read_field},
     maps::USERS,
     process::announce,
     session::{self, Beginning, Member, Task, control_word, current_task, process_start},
@@ -35,7 +35,7 @@ pub fn user_change(ctx: LsmContext) -> i32 {
         return 0;
     }
     let new: Address = ctx.arg(0);
-    let uid: u32 = read_or(new, offset!(cred_uid), u32::MAX);
+    let uid: u32 = read_field(new, offset!(cred_uid));
     // SAFETY: a copy of plain data.
     let Some(agent) = unsafe { USERS.get(uid) }.copied() else { return 0 };
     let task = current_task();

@@ -1,0 +1,247 @@
+//! Loading the programs and pinning them, so that they go on when the daemon ends.
+//!
+//! Everything of one build lies in one folder of the BPF file system. A daemon of the same build that finds it
+//! whole takes over what runs there: no process is missed in between, and what happened meanwhile waits in the
+//! ring.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use agentwatch_common::{
+    limits::SCRATCH_PER_CPU,
+    maps::control,
+};
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    programs::{
+        Program, ProgramError,
+        links::{FdLink, PinnedLink},
+    },
+};
+
+use super::{
+    Abilities, KernelError,
+    maps::{Maps, Shared},
+    offsets,
+    probes::{Hang, LATER, PROBES, Probe},
+};
+
+/// Where objects of all builds are kept.
+const PIN_ROOT: &str = "/sys/fs/bpf/agentwatch";
+/// Marks a folder in which everything was attached: `Abilities` as JSON cannot be kept in the BPF file system,
+/// so each ability that is absent has left no link there.
+const COMPLETE: &str = "complete";
+
+/// The object that the build script made.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/agentwatch-ebpf"));
+
+/// The attached programs and their tables.
+pub struct Kernel {
+    /// The tables.
+    pub maps: Maps,
+    /// What works here.
+    pub abilities: Abilities,
+    /// True where programs of an earlier daemon went on and were taken over.
+    pub taken_over: bool,
+}
+
+/// Identifies this build's object: two with the same can use each other's pins.
+#[must_use]
+pub fn build_id() -> String {
+    // FNV-1a: tells builds apart, and guards against nothing.
+    let hash = OBJECT.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+/// Takes over what an earlier daemon of this build left, or loads and attaches everything.
+///
+/// # Errors
+/// What this kernel or the privileges do not allow.
+pub fn attach() -> Result<Kernel, KernelError> {
+    check_host()?;
+    let dir = Path::new(PIN_ROOT).join(build_id());
+    if dir.join(COMPLETE).exists() {
+        let abilities = abilities_of_pins(&dir);
+        return Ok(Kernel { maps: Maps::open(&dir)?, abilities, taken_over: true });
+    }
+    // What a daemon that was killed in the middle of this left.
+    remove_folder(&dir);
+    let mut kernel = load(&dir)?;
+    kernel.taken_over = inherit(&dir, &mut kernel.maps);
+    fs::create_dir(dir.join(COMPLETE)).map_err(|source| KernelError::NoBpfFs { path: dir, source })?;
+    Ok(kernel)
+}
+
+/// Detaches all programs of all builds and removes their tables. What is not there is no error.
+pub fn detach() {
+    for build in builds() {
+        remove_folder(&build);
+    }
+    let _ = fs::remove_dir(PIN_ROOT);
+}
+
+/// What must be so before anything is loaded.
+fn check_host() -> Result<(), KernelError> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(KernelError::NotRoot);
+    }
+    if OBJECT.is_empty() {
+        return Err(KernelError::NoObject);
+    }
+    // Programs attach without an error where the module is off, and never run.
+    let active = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+    if !active.trim().split(',').any(|name| name == "bpf") {
+        return Err(KernelError::NoBpfLsm { active: active.trim().to_owned() });
+    }
+    Ok(())
+}
+
+/// Loads the object and attaches and pins each program.
+fn load(dir: &Path) -> Result<Kernel, KernelError> {
+    let links = dir.join("links");
+    fs::create_dir_all(&links).map_err(|source| KernelError::NoBpfFs { path: links.clone(), source })?;
+    let found = offsets::find()?;
+    let words = found.offsets.words();
+    let cpus = aya::util::nr_cpus().map_or(1, |cpus| cpus as u32);
+    let slots = cpus * SCRATCH_PER_CPU + SCRATCH_PER_CPU;
+    let btf = Btf::from_sys_fs().map_err(aya::EbpfError::from)?;
+    let mut ebpf = EbpfLoader::new()
+        .btf(Some(&btf))
+        .default_map_pin_directory(dir)
+        .override_global("OFFSETS", &words, true)
+        .override_global("SCRATCH_SLOTS", &slots, true)
+        .map_max_entries("SCRATCH", slots)
+        .load(OBJECT)?;
+    let mut maps = Maps::open(dir)?;
+    maps.set_word(control::NEXT_SESSION, first_session())?;
+    let mut abilities = Abilities::default();
+    for probe in PROBES {
+
+        let outcome = hang(&mut ebpf, probe, &btf, &links);
+        if std::env::var_os("AW_DBG").is_some() { eprintln!("DBG {} {:?}", probe.program, outcome); }
+        match outcome {
+            Ok(()) => abilities.full(probe.gives),
+            Err(reason) if probe.required => {
+                return Err(KernelError::Program { gives: probe.gives, hook: probe.hook, reason });
+            }
+            Err(reason) => note_absence(&mut abilities, probe, &reason),
+        }
+    }
+    for name in found.missing {
+        abilities.degraded("vsock", format!("the vsock module was not loaded at start: `{name}` is unknown, so the addresses of vsock listeners and accepted peers are missing"));
+    }
+    Ok(Kernel { maps, abilities, taken_over: false })
+}
+
+/// Loads, attaches and pins one program. The reason of a failure is in words.
+fn hang(ebpf: &mut Ebpf, probe: &Probe, btf: &Btf, links: &Path) -> Result<(), String> {
+    let program = ebpf.program_mut(probe.program).ok_or("the object does not have it")?;
+    let link = attached(program, probe, btf).map_err(|error| describe(&error))?;
+    link.pin(links.join(probe.program)).map_err(|error| error.to_string())?;
+    Ok(())
+}
+
+fn attached(program: &mut Program, probe: &Probe, btf: &Btf) -> Result<FdLink, ProgramError> {
+    Ok(match (program, probe.hang) {
+        (Program::Lsm(program), Hang::Lsm) => {
+            program.load(probe.hook, btf)?;
+            let id = program.attach()?;
+            program.take_link(id)?.into()
+        }
+        (Program::BtfTracePoint(program), Hang::Tracepoint) => {
+            program.load(probe.hook, btf)?;
+            let id = program.attach()?;
+            program.take_link(id)?.into()
+        }
+        (Program::FEntry(program), Hang::Entry) => {
+            program.load(probe.hook, btf)?;
+            let id = program.attach()?;
+            program.take_link(id)?.into()
+        }
+        _ => return Err(ProgramError::UnexpectedProgramType),
+    })
+}
+
+/// The kernel's words, with the end of the verifier's log, where the reason is.
+fn describe(error: &ProgramError) -> String {
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        let log = verifier_log.to_string();
+        let lines: Vec<&str> = log.lines().rev().take(verifier_lines()).collect();
+        return format!("{io_error}: {}", lines.into_iter().rev().collect::<Vec<_>>().join("\n"));
+    }
+    error.to_string()
+}
+
+/// Lines of the verifier's log that are shown; `AGENTWATCH_VERIFIER_LINES` gives developers more.
+fn verifier_lines() -> usize {
+    std::env::var("AGENTWATCH_VERIFIER_LINES").ok().and_then(|lines| lines.parse().ok()).unwrap_or(6)
+}
+
+fn note_absence(abilities: &mut Abilities, probe: &Probe, reason: &str) {
+    match LATER.iter().find(|(program, _)| *program == probe.program) {
+        Some((_, instead)) => abilities.degraded(probe.gives, *instead),
+        None => abilities.absent(probe.gives, format!("`{}` cannot be used: {reason}", probe.hook)),
+    }
+}
+
+/// What works, as the links tell that an earlier daemon pinned.
+fn abilities_of_pins(dir: &Path) -> Abilities {
+    let mut abilities = Abilities::default();
+    for probe in PROBES {
+        if PinnedLink::from_pin(dir.join("links").join(probe.program)).is_ok() {
+            abilities.full(probe.gives);
+        } else {
+            note_absence(&mut abilities, probe, "its link is not there");
+        }
+    }
+    abilities
+}
+
+/// Number of the first session: beyond all that an earlier set of tables in this boot can have given.
+fn first_session() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    (now.tv_sec as u64) * 1_000_000 + (now.tv_nsec as u64) / 1_000
+}
+
+/// Takes processes and sessions over from another build's tables and removes them. True where there were any.
+fn inherit(own: &Path, maps: &mut Maps) -> bool {
+    let mut inherited = false;
+    for build in builds().into_iter().filter(|build| build != own) {
+        if let Ok(old) = Maps::open(&build) {
+            for (pid, entry) in old.processes.iter().flatten() {
+                let Shared(entry) = entry;
+                inherited |= maps.processes.insert(pid, Shared(entry), 0).is_ok();
+            }
+            for (number, entry) in old.sessions.iter().flatten() {
+                let _ = maps.sessions.insert(number, entry, 0);
+            }
+        }
+        remove_folder(&build);
+    }
+    inherited
+}
+
+/// Folders of builds.
+fn builds() -> Vec<PathBuf> {
+    fs::read_dir(PIN_ROOT).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+/// Removes a folder of pins: the links first, as their removal detaches the programs.
+fn remove_folder(dir: &Path) {
+    for folder in [dir.join("links"), dir.to_owned()] {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    let _ = fs::remove_dir(dir.join("links"));
+    let _ = fs::remove_dir(dir.join(COMPLETE));
+    if let Err(error) = fs::remove_dir(dir)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(dir = %dir.display(), %error, "cannot remove kernel objects of an earlier agentwatch");
+    }
+}
