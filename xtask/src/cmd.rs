@@ -29,6 +29,21 @@ pub fn command(program: &str) -> Result<Command> {
     Ok(command)
 }
 
+/// cargo, for this workspace.
+///
+/// # Errors
+/// If PATH cannot be made.
+pub fn cargo() -> Result<Command> {
+    let mut cargo = command("cargo")?;
+    // `cargo run` tells us about ourselves; the build scripts of others must not believe it is for them.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_"))
+    {
+        cargo.env_remove(name);
+    }
+    cargo.current_dir(paths::workspace());
+    Ok(cargo)
+}
+
 /// The same as [`command`], through `sudo` unless we are root already.
 ///
 /// # Errors

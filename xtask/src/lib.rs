@@ -4,9 +4,15 @@
 #![cfg(feature = "host")]
 
 pub mod apt;
+pub mod bench;
+pub mod bless;
 pub mod cache;
 pub mod cmd;
+pub mod daemon;
+pub mod demo;
 pub mod job;
 pub mod paths;
+pub mod programs;
 pub mod setup;
+pub mod test;
 pub mod vm;

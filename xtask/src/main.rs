@@ -4,13 +4,17 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use xtask::cmd::say;
-use xtask::{setup, vm};
+use xtask::{bench, bless, demo, setup, test, vm};
 
 /// Set-up, virtual machines, tests, demo and benchmarks of agentwatch.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Xtask {
     Setup(setup::Args),
+    Test(test::Args),
+    Demo(demo::Args),
+    Bench(bench::Args),
+    Bless(bless::Args),
     Vm(vm::Args),
 }
 
@@ -20,6 +24,10 @@ const FAILED: u8 = 125;
 fn main() -> ExitCode {
     let result = match Xtask::parse() {
         Xtask::Setup(args) => setup::main(&args).map(|()| 0),
+        Xtask::Test(args) => test::main(&args),
+        Xtask::Demo(args) => demo::main(&args),
+        Xtask::Bench(args) => bench::main(&args),
+        Xtask::Bless(args) => bless::main(&args).map(|()| 0),
         Xtask::Vm(args) => vm::main(&args),
     };
     match result {

@@ -12,7 +12,7 @@ use crate::cmd::{self, say};
 use crate::paths;
 
 /// Programs, and the packages that have them.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("mmdebstrap", "mmdebstrap"),
     // mmdebstrap needs it where it does not run as root.
     ("newuidmap", "uidmap"),
@@ -20,8 +20,6 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("mke2fs", "e2fsprogs"),
     ("depmod", "kmod"),
     ("xz", "xz-utils"),
-    ("zstd", "zstd"),
-    ("lz4", "lz4"),
     ("fakeroot", "fakeroot"),
     ("qemu-system-x86_64", "qemu-system-x86"),
 ];

@@ -58,7 +58,10 @@ fn version() -> Result<String> {
 }
 
 fn from_rustup() -> Result<()> {
-    cmd::quiet(cmd::command("rustup")?.args(["component", "add", "rust-src"]).current_dir(paths::workspace()))
+    let mut rustup = cmd::command("rustup")?;
+    // Its failure is a line for the user, not a trace of its calls.
+    rustup.args(["component", "add", "rust-src"]).env("RUST_BACKTRACE", "0");
+    cmd::quiet(rustup.current_dir(paths::workspace()))
 }
 
 /// A folder with the source, or rustup's archive of it.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -10,6 +11,7 @@ use crate::cmd::{self, say};
 use crate::paths;
 use crate::setup;
 
+/// Whose static binaries run on every guest and every host.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// What the guest's PID 1 is made of.
@@ -50,15 +52,18 @@ pub fn agentwatch() -> Result<PathBuf> {
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {
-    let mut cargo = cmd::command("cargo")?;
-    cargo.args(["build", "--quiet", "--release", "--target", TARGET]).args(arguments);
+    cmd::watched(static_build()?.arg("--quiet").args(arguments))
+}
+
+/// `cargo build` for static release programs, without saying which.
+///
+/// # Errors
+/// If PATH cannot be made.
+pub fn static_build() -> Result<Command> {
+    let mut cargo = cmd::cargo()?;
+    cargo.args(["build", "--release", "--target", TARGET]);
     cargo.env("RUSTFLAGS", "-C target-feature=+crt-static").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    // `cargo run` tells us about ourselves; the build scripts of others must not believe it is for them.
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_"))
-    {
-        cargo.env_remove(name);
-    }
-    cmd::watched(cargo.current_dir(paths::workspace()))
+    Ok(cargo)
 }
 
 fn built(program: &str) -> PathBuf {

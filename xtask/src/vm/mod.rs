@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-pub use build::agentwatch as build_agentwatch;
+pub use build::{agentwatch as build_agentwatch, static_build};
 pub use kernel::SERIES;
-pub use run::{Captured, TIMED_OUT, capture, run};
+pub use run::{Captured, Sinks, TIMED_OUT, capture, run, run_into};
 
 /// A guest and its command.
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ pub struct VmSpec {
     pub command: Vec<String>,
     /// How long the guest may live.
     pub timeout: Duration,
-    /// The agentwatch program to put on PATH.
+    /// The agentwatch program, or a folder of programs, to put on PATH.
     pub agentwatch: Option<PathBuf>,
     /// Whether to look for a newer kernel and build the image again.
     pub refresh: bool,
@@ -185,6 +185,14 @@ impl RunArgs {
 /// # Errors
 /// If one of them cannot be had.
 pub fn prepare_all() -> Result<()> {
+    prepare(&SERIES)
+}
+
+/// Fetches these kernels and builds the usual image.
+///
+/// # Errors
+/// If one of them cannot be had.
+pub fn prepare(kernels: &[impl AsRef<str>]) -> Result<()> {
     rootfs::get(&[], false)?;
-    SERIES.iter().try_for_each(|series| kernel::Kernel::get(series, false).map(drop))
+    kernels.iter().try_for_each(|series| kernel::Kernel::get(series.as_ref(), false).map(drop))
 }

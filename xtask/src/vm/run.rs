@@ -88,9 +88,11 @@ pub fn capture(spec: &VmSpec) -> Result<Captured> {
 }
 
 /// Where a command's output goes.
-struct Sinks {
-    stdout: Box<dyn io::Write + Send>,
-    stderr: Box<dyn io::Write + Send>,
+pub struct Sinks {
+    /// Its standard output.
+    pub stdout: Box<dyn io::Write + Send>,
+    /// Its standard error.
+    pub stderr: Box<dyn io::Write + Send>,
 }
 
 /// A sink that can be read afterwards.
@@ -113,7 +115,11 @@ impl io::Write for Memory {
     }
 }
 
-fn run_into(spec: &VmSpec, sinks: &dyn Fn() -> Sinks) -> Result<i32> {
+/// As [`run`], with the command's output put elsewhere. `sinks` is asked once for each boot.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_into(spec: &VmSpec, sinks: &dyn Fn() -> Sinks) -> Result<i32> {
     spec.check()?;
     setup::for_vm()?;
     let assembly = assemble(spec)?;
