@@ -29,6 +29,11 @@ pub mod process_flag {
     pub const LAUNCHING: u32 = 1 << 1;
     /// Its session began with the exec that is under way.
     pub const BEGUN: u32 = 1 << 2;
+    /// The flags proper. Above them: the agent whose patterns the process's program matches, index plus one, or
+    /// 0. A child has its maker's until its own exec.
+    pub const LOW: u32 = 0xffff;
+    /// Where that index is.
+    pub const MATCHED_SHIFT: u32 = 16;
 }
 
 /// A session: value of the map `SESSIONS`, whose key is the session's number. Kept so that a daemon that

@@ -16,7 +16,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    automaton::{Matching, Text},
+    automaton::{GLANCE_BYTES, Matching, Text, zero_mask},
     kernel::{Address, at_most, field, offset, pointer},
     maps::{PROCESSES, SESSIONS},
     path::{self, Place, Walk},
@@ -25,9 +25,6 @@ use crate::{
     session::{self, Beginning, Member, Task, control_word, current_task, process_start},
     user,
 };
-
-/// Bytes of a program's base name that the first, cheap look reads. A longer name gets the full look.
-const GLANCE_BYTES: usize = 64;
 
 /// `fs/exec.c`, `exec_binprm()`, since 3.4:
 /// `TP_PROTO(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`.
@@ -47,25 +44,43 @@ pub fn process_exec(_ctx: BtfTracePointContext) -> i32 {
 /// Finds out to which session the process belongs with its new program.
 #[inline(always)]
 fn attribute(image: &Image) {
+    let matched = image.matching();
     let Some(member) = Member::current() else {
-        return match image.agent() {
-            Some(beginning) => start(image, &beginning),
-            None => join_quietly(image),
-        };
+        if matched == 0 {
+            join_quietly(image);
+        } else {
+            start(image, &Beginning { parent: 0, matched, attribution: Attribution::MatchedExec });
+        }
+        return;
     };
-    if member.flags & process_flag::LAUNCHING != 0 {
-        clear_flags(&member, process_flag::LAUNCHING);
-    } else if let Some(beginning) = image.sub_agent(&member) {
-        start(image, &beginning);
+    if stays(&member, image, matched) {
+        let kept = member.flags & process_flag::LOW & !process_flag::LAUNCHING;
+        set_flags(&member, kept | matched << process_flag::MATCHED_SHIFT);
+    } else {
+        start(image, &Beginning { parent: member.session, matched, attribution: Attribution::MatchedExec });
     }
 }
 
-/// Takes flags from the process's entry.
+/// Whether a session's process stays what it is with a program that matches `matched` (index plus one, or 0);
+/// else it becomes a session of its own, inside the other.
+///
+/// It stays where it is the first of its session (a wrapper, an interpreter starts its own program anew), where
+/// an agent's program starts that same agent's program straight away (a launcher its native part), and where
+/// the session's own agent's program goes by another name (some carry their tools in one file).
 #[inline(always)]
-fn clear_flags(member: &Member, flags: u32) {
+fn stays(member: &Member, image: &Image, matched: u32) -> bool {
+    matched == 0
+        || member.flags & (process_flag::LAUNCHING | process_flag::ROOT) != 0
+        || member.flags >> process_flag::MATCHED_SHIFT == matched
+        || (matched == member.agent + 1 && !image.named_as_itself(matched))
+}
+
+/// Writes the flags of the process's entry.
+#[inline(always)]
+fn set_flags(member: &Member, flags: u32) {
     if let Some(entry) = PROCESSES.get_ptr_mut(member.pid) {
         // SAFETY: a valid map value of this very process.
-        unsafe { (&raw mut (*entry).flags).write(member.flags & !flags) };
+        unsafe { (&raw mut (*entry).flags).write(flags) };
     }
 }
 
@@ -86,7 +101,8 @@ fn join_quietly(image: &Image) {
         session::join(pid, process_start(image.task), found.session, found.agent, 0);
         crate::process::announce(image.task, pid, found.session, &found, cgroup_id(image.task));
     } else if let Some(agent) = user::agent_of(image.task) {
-        start(image, &Beginning { parent: 0, agent, attribution: Attribution::MatchedUser });
+        let matched = agent + 1;
+        start(image, &Beginning { parent: 0, matched, attribution: Attribution::MatchedUser });
     }
 }
 
@@ -120,38 +136,16 @@ impl Image {
         Place::read(self.file.wrapping_add(offset!(file_f_path)))
     }
 
-    /// The agent that an outsider becomes by this program.
+    /// The agent whose patterns match: its index plus one, or 0.
     #[inline(always)]
-    fn agent(&self) -> Option<Beginning> {
-        let agent = self.matching()?;
-        Some(Beginning { parent: 0, agent, attribution: Attribution::MatchedExec })
-    }
-
-    /// The agent that a session's process becomes by this program: a session of its own, in the other.
-    ///
-    /// The first process of a session that starts its own program anew (a wrapper, an interpreter) stays
-    /// what it is; so does one that uses an agent's program under another name, as some carry their tools in
-    /// one file.
-    #[inline(always)]
-    fn sub_agent(&self, member: &Member) -> Option<Beginning> {
-        let agent = self.matching()?;
-        let is_root = member.flags & process_flag::ROOT != 0;
-        if agent == member.agent && (is_root || !self.named_as_itself()) {
-            return None;
-        }
-        Some(Beginning { parent: member.session, agent, attribution: Attribution::MatchedExec })
-    }
-
-    /// Index of the agent whose patterns match.
-    #[inline(always)]
-    fn matching(&self) -> Option<u32> {
-        let mut program = Matching::begin(Text::Program)?;
-        let mut command = Matching::begin(Text::Command)?;
+    fn matching(&self) -> u32 {
+        let (Some(mut program), Some(mut command)) =
+            (Matching::begin(Text::Program), Matching::begin(Text::Command))
+        else {
+            return 0;
+        };
         self.glance(&mut program, &mut command);
-        if program.is_dead() && command.is_dead() {
-            return None;
-        }
-        self.full_match(command).checked_sub(1)
+        if program.is_dead() && command.is_dead() { 0 } else { self.full_match(command) }
     }
 
     /// Reads the base name into both automata; that is where most programs leave. Of a longer name its
@@ -191,9 +185,10 @@ impl Image {
         found
     }
 
-    /// True where the first argument's base name is the program's own: it was started as itself.
+    /// True where the process was started as the agent itself: the base name of its first argument is the
+    /// program's own, or one by which the agent (`matched`: index plus one) is recognised.
     #[inline(never)]
-    fn named_as_itself(&self) -> bool {
+    fn named_as_itself(&self, matched: u32) -> bool {
         let mut given = [0u8; GLANCE_BYTES];
         let mut own = [0u8; GLANCE_BYTES];
         let text = pointer(self.place().dentry, offset!(dentry_d_name) + offset!(qstr_name));
@@ -202,7 +197,9 @@ impl Image {
             bpf_probe_read_kernel_str(own.as_mut_ptr().cast(), GLANCE_BYTES as u32, text.cast());
             bpf_probe_read_user(given.as_mut_ptr().cast(), GLANCE_BYTES as u32, self.args as *const _);
         }
-        base_name_hash(&given) == base_name_hash(&own)
+        let Some(mut name) = Matching::begin(Text::Program) else { return false };
+        name.read_base_name(&given);
+        base_name_hash(&given) == base_name_hash(&own) || name.accepted() == matched
     }
 
     /// Copies up to `most` bytes of arguments from `offset`; gives how many, or 0 on a fault.
@@ -221,10 +218,6 @@ impl Image {
 /// grow with the square of the length. That two names might share a hash makes a sub-agent of a tool, no more.
 #[inline(always)]
 fn base_name_hash(text: &[u8; GLANCE_BYTES]) -> u32 {
-    /// All ones where the byte is zero.
-    const fn zero_mask(byte: u8) -> u32 {
-        ((byte as u32).wrapping_sub(1) as i32 >> 31) as u32
-    }
     let mut hash = 0u32;
     let mut live = u32::MAX;
     for byte in text {
@@ -274,7 +267,7 @@ fn report(member: &Member, image: &Image) {
         cgroup: cgroup_id(image.task),
     );
     if member.flags & process_flag::BEGUN != 0 {
-        clear_flags(member, process_flag::BEGUN);
+        set_flags(member, member.flags & !process_flag::BEGUN);
         // SAFETY: a copy of plain data.
         if let Some(session) = unsafe { SESSIONS.get(member.session) } {
             fill!(body, parent_session: session.parent, attribution: session.attribution);

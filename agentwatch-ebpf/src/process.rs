@@ -40,9 +40,8 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn follow(parent: &Member, child: Task, child_pid: u32) {
     let child_start_ns = process_start(child);
-    // The first program of `agentwatch exec` may be started by a child of a wrapper; the flag stays with the
-    // process that was registered.
-    session::join(child_pid, child_start_ns, parent.session, parent.agent, 0);
+    let flags = parent.flags & !process_flag::LOW;
+    session::join(child_pid, child_start_ns, parent.session, parent.agent, flags);
     let Some(record) = Record::take::<ForkBody>(parent, RecordKind::Fork) else { return };
     let body = record.body::<ForkBody>();
     fill!(body, child_start_ns: child_start_ns, child_pid: child_pid, child_ns_pid: namespace_pid(child));

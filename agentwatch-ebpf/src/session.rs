@@ -122,8 +122,8 @@ pub fn control_word(index: u32) -> u64 {
 pub struct Beginning {
     /// Session in which it begins, or 0.
     pub parent: u64,
-    /// Index of its agent.
-    pub agent: u32,
+    /// Index of its agent, plus one.
+    pub matched: u32,
     /// How it was recognised.
     pub attribution: Attribution,
 }
@@ -136,17 +136,19 @@ pub fn begin(pid: u32, start_ns: u64, beginning: &Beginning) -> Option<u64> {
     let session = unsafe { atomic::fetch_add(counter, 1) };
     // SAFETY: a helper without arguments.
     let since_ns = unsafe { bpf_ktime_get_boot_ns() };
+    let agent = beginning.matched.wrapping_sub(1);
     let entry = SessionEntry {
         parent: beginning.parent,
         since_ns,
         root_pid: pid,
-        agent: beginning.agent,
+        agent,
         attribution: beginning.attribution.raw(),
         pad: [0; 7],
     };
     // A full table costs a restarted daemon the session's parent, and not the session.
     let _ = SESSIONS.insert(session, entry, ANY);
-    join(pid, start_ns, session, beginning.agent, process_flag::ROOT | process_flag::BEGUN).then_some(session)
+    let flags = process_flag::ROOT | process_flag::BEGUN | beginning.matched << process_flag::MATCHED_SHIFT;
+    join(pid, start_ns, session, agent, flags).then_some(session)
 }
 
 /// Puts a process into a session; counts a loss where there is no room.

@@ -4,9 +4,18 @@
 
 pub mod adopt;
 pub mod agents;
+pub mod attribution;
+pub mod cli;
 pub mod control;
+pub mod daemon;
+pub mod decode;
 pub mod event;
 pub mod exit;
+pub mod fold;
+pub mod kernel;
+pub mod log;
 pub mod matcher;
+pub mod output;
 pub mod paths;
 pub mod policy;
+pub mod query;

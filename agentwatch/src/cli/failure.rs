@@ -1,7 +1,9 @@
 //! How a failed command ends: one sentence, and the exit code that the contract promises.
 
 use crate::control::{ClientError, RunError};
+use crate::daemon::StartError;
 use crate::exit;
+use crate::kernel::KernelError;
 use crate::output::escape::escape;
 
 use super::exec::ExecError;
@@ -21,6 +23,8 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
         (cause.downcast_ref().map(ClientError::exit_code))
             .or_else(|| cause.downcast_ref().map(ExecError::exit_code))
             .or_else(|| cause.downcast_ref().map(RunError::exit_code))
+            .or_else(|| cause.downcast_ref().map(StartError::exit_code))
+            .or_else(|| cause.downcast_ref::<KernelError>().map(|_| exit::NOT_ALLOWED))
     };
     error.chain().find_map(known).unwrap_or(exit::FAILED)
 }

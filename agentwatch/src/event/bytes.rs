@@ -22,6 +22,12 @@ pub fn encode(bytes: &[u8]) -> (ObservedText, bool) {
     }
 }
 
+/// Encodes bytes also where they are UTF-8: for lists of which another member is not.
+#[must_use]
+pub fn encode_always(bytes: &[u8]) -> ObservedText {
+    ObservedText(percent_encode(bytes))
+}
+
 /// Gives back the bytes that [`encode`] was given.
 ///
 /// # Errors

@@ -85,7 +85,10 @@ pub fn detach() {
 }
 
 /// What must be so before anything is loaded.
-fn check_host() -> Result<(), KernelError> {
+///
+/// # Errors
+/// Not root, no programs in this build, or the BPF security module is off.
+pub fn check_host() -> Result<(), KernelError> {
     if !rustix::process::geteuid().is_root() {
         return Err(KernelError::NotRoot);
     }
@@ -120,10 +123,7 @@ fn load(dir: &Path) -> Result<Kernel, KernelError> {
     maps.set_word(control::NEXT_SESSION, first_session())?;
     let mut abilities = Abilities::default();
     for probe in PROBES {
-
-        let outcome = hang(&mut ebpf, probe, &btf, &links);
-        if std::env::var_os("AW_DBG").is_some() { eprintln!("DBG {} {:?}", probe.program, outcome); }
-        match outcome {
+        match hang(&mut ebpf, probe, &btf, &links) {
             Ok(()) => abilities.full(probe.gives),
             Err(reason) if probe.required => {
                 return Err(KernelError::Program { gives: probe.gives, hook: probe.hook, reason });

@@ -1,6 +1,9 @@
 //! The kernel's tables, opened by their pins.
 
-use std::path::Path;
+use std::{
+    os::fd::{AsRawFd as _, BorrowedFd},
+    path::{Path, PathBuf},
+};
 
 use agentwatch_common::maps::{Automaton, CgroupEntry, LossKey, ProcessEntry, SessionEntry, control};
 use aya::{
@@ -29,8 +32,36 @@ unsafe impl Pod for Shared<Automaton> {}
 /// A table with a key.
 type Table<K, V> = HashMap<MapData, K, V>;
 
+/// An automaton on the heap: it is too large for the stack.
+#[derive(Debug)]
+pub struct Boxed(Box<Shared<Automaton>>);
+
+impl Boxed {
+    /// One that matches nothing.
+    #[must_use]
+    pub fn empty() -> Self {
+        // SAFETY: integers and arrays of integers, for all of which zero is a value.
+        Self(unsafe { Box::new_zeroed().assume_init() })
+    }
+}
+
+impl std::ops::Deref for Boxed {
+    type Target = Automaton;
+    fn deref(&self) -> &Automaton {
+        &self.0.0
+    }
+}
+
+impl std::ops::DerefMut for Boxed {
+    fn deref_mut(&mut self) -> &mut Automaton {
+        &mut self.0.0
+    }
+}
+
 /// All tables that the daemon touches.
 pub struct Maps {
+    /// Where they are pinned.
+    dir: PathBuf,
     /// Live processes in sessions, by process id.
     pub processes: Table<u32, Shared<ProcessEntry>>,
     /// Sessions by number.
@@ -42,9 +73,9 @@ pub struct Maps {
     /// Losses.
     pub losses: Table<Shared<LossKey>, u64>,
     /// Single words.
-    pub control: Array<MapData, u64>,
+    control: Array<MapData, u64>,
     /// The automaton that finds agents.
-    pub automaton: Array<MapData, Shared<Automaton>>,
+    automaton: Array<MapData, Shared<Automaton>>,
     /// Records.
     pub events: RingBuf<MapData>,
 }
@@ -56,6 +87,7 @@ impl Maps {
     /// One is missing or of another form.
     pub fn open(dir: &Path) -> Result<Self, KernelError> {
         Ok(Self {
+            dir: dir.to_owned(),
             processes: hash(dir, "PROCESSES")?,
             sessions: hash(dir, "SESSIONS")?,
             cgroups: hash(dir, "CGROUPS")?,
@@ -65,6 +97,30 @@ impl Maps {
             automaton: array(dir, "AUTOMATON")?,
             events: open(dir, "EVENTS", |data| RingBuf::try_from(Map::RingBuf(data)))?,
         })
+    }
+
+    /// A second handle of the table of sessions, for who only reads it.
+    ///
+    /// # Errors
+    /// The pin is gone.
+    pub fn sessions_again(&self) -> Result<Table<u64, Shared<SessionEntry>>, KernelError> {
+        hash(&self.dir, "SESSIONS")
+    }
+
+    /// Hands the automaton to the kernel, whole.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn set_automaton(&mut self, automaton: &Boxed) -> Result<(), KernelError> {
+        let set = self.automaton.set(0, &*automaton.0, 0);
+        set.map_err(|source| KernelError::Map { name: "AUTOMATON", source })
+    }
+
+    /// The ring, to be waited for.
+    #[must_use]
+    pub fn ring_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is the ring's own, which lives as long as `self` is borrowed.
+        unsafe { BorrowedFd::borrow_raw(self.events.as_raw_fd()) }
     }
 
     /// Reads a word of `CONTROL`.

@@ -10,7 +10,7 @@ pub mod probes;
 use std::{io, path::PathBuf};
 
 pub use ability::{Abilities, Ability, State};
-pub use load::{Kernel, attach, build_id, detach};
+pub use load::{Kernel, attach, build_id, check_host, detach};
 
 /// Why the kernel side cannot work here. All of these end the daemon with exit code 6.
 #[derive(Debug, thiserror::Error)]

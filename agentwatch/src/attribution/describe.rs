@@ -1,0 +1,69 @@
+//! From a record and what is known about its process to an event.
+
+use std::sync::Arc;
+
+use agentwatch_common::record::RecordHeader;
+
+use super::{Host, Session, process::Process};
+use crate::event::{self, Event, Kind, Op, Verdict};
+
+/// An event with who and when, and nothing else yet.
+#[must_use]
+pub fn event(host: &Host, time_ns: u64, kind: Kind, op: Option<Op>) -> Event {
+    Event {
+        time: event::time::format_time(host.unix_ns(time_ns)),
+        seq: 0,
+        host: Arc::clone(&host.name),
+        boot_id: Arc::clone(&host.boot_id),
+        kind,
+        op,
+        agent: Arc::from(""),
+        owner: None,
+        session: Arc::from(""),
+        parent_session: None,
+        attribution: None,
+        process: None,
+        file: None,
+        network: None,
+        child: None,
+        exit: None,
+        loss: None,
+        command: None,
+        verdict: Verdict::Allowed,
+        rule: None,
+        reason: None,
+        count: 1,
+        time_last: None,
+    }
+}
+
+/// Names the session in an event.
+pub fn with_session(mut event: Event, session: &Session) -> Event {
+    event.agent = Arc::clone(&session.began.agent);
+    event.owner.clone_from(&session.began.owner);
+    event.session = Arc::clone(&session.id);
+    event.parent_session.clone_from(&session.parent_id);
+    event.attribution = Some(session.began.how);
+    event
+}
+
+/// The process of an event.
+#[must_use]
+pub fn process_of(header: &RecordHeader, process: &Process) -> event::Process {
+    let image = &process.image;
+    event::Process {
+        pid: header.pid,
+        tid: (header.tid != header.pid).then_some(header.tid),
+        start_time: header.start_ns,
+        ppid: header.ppid,
+        executable_path: image.path.clone(),
+        executable_path_encoding: image.path_encoding,
+        command_args: Arc::clone(&image.args),
+        command_args_encoding: image.args_encoding,
+        command_args_truncated: image.args_truncated,
+        uid: header.uid,
+        cwd: process.cwd.text.clone(),
+        cwd_encoding: process.cwd.encoding,
+        container_id: process.container.clone(),
+    }
+}

@@ -1,0 +1,474 @@
+//! The state that records change, and the events that they give.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+};
+
+use agentwatch_common::{
+    kind::{Attribution as By, RecordKind},
+    maps::{LossKey, SessionEntry},
+    record::{ForkBody, JoinBody, RecordHeader, args_flag},
+};
+
+use super::{
+    Beginning, Mounts, Process, ProcessSeen, Processes, Sessions, describe,
+    exec::{self, Pending},
+    file, network,
+    process::{Image, Text},
+};
+use crate::{
+    agents::{AgentTable, Match, Origin},
+    control::state::{ProcessId, Recognised, RecognisedBy},
+    decode::{Body, Exec, FileAct, NetAct, Record, decode},
+    event::{self, Event, Exit, How, Kind, Op},
+};
+
+/// This host in this boot.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The boot.
+    pub boot_id: Arc<str>,
+    /// Nanoseconds between 1970 and the boot, by the clock of today.
+    pub boot_unix_ns: u64,
+}
+
+impl Host {
+    /// A time since boot as a time since 1970.
+    #[must_use]
+    pub const fn unix_ns(&self, boot_ns: u64) -> u64 {
+        self.boot_unix_ns.saturating_add(boot_ns)
+    }
+}
+
+/// What must be asked of the host where the records do not say it.
+pub trait HostFacts: fmt::Debug {
+    /// A process that was not seen to begin.
+    fn process(&mut self, pid: u32) -> Option<ProcessSeen>;
+    /// A session whose beginning was not seen.
+    fn session(&mut self, number: u64) -> Option<SessionEntry>;
+    /// Path of the cgroup of a process.
+    fn cgroup_of(&mut self, pid: u32) -> Option<Vec<u8>>;
+    /// The mounts of the initial namespace, if they changed since the last call.
+    fn mounts(&mut self) -> Option<Mounts>;
+}
+
+/// Sessions and processes.
+#[derive(Debug)]
+pub struct Attribution {
+    /// This host.
+    pub host: Host,
+    /// All agents.
+    pub table: Arc<AgentTable>,
+    /// All sessions.
+    pub sessions: Sessions,
+    /// Their processes.
+    pub processes: Processes,
+    facts: Box<dyn HostFacts>,
+    mounts: Mounts,
+    /// Containers by cgroup id.
+    containers: HashMap<u64, Option<Arc<str>>>,
+    /// Execs that wait for more arguments, by process id.
+    pending: HashMap<u32, Pending>,
+}
+
+impl Attribution {
+    /// Knows no session yet.
+    #[must_use]
+    pub fn new(host: Host, table: Arc<AgentTable>, facts: Box<dyn HostFacts>) -> Self {
+        let sessions = Sessions::new(Arc::clone(&host.boot_id));
+        Self {
+            host,
+            table,
+            sessions,
+            processes: Processes::default(),
+            facts,
+            mounts: Mounts::default(),
+            containers: HashMap::new(),
+            pending: HashMap::new(),
+        }
+    }
+
+    /// Takes a record and puts the events that it gives into `out`.
+    pub fn apply(&mut self, record: &Record<'_>, raw: &[u8], out: &mut Vec<Event>) {
+        self.finish_waiting(record, out);
+        match &record.body {
+            Body::Fork(fork) => self.fork(&record.header, fork, out),
+            Body::Exec(exec) if exec.args.flags & args_flag::MORE != 0 => {
+                self.pending.insert(record.header.pid, Pending::new(raw, &exec.args));
+            }
+            Body::Exec(exec) => {
+                let truncated = exec.args.flags & args_flag::FAULT != 0;
+                self.exec(&record.header, exec, exec.args.bytes, truncated, out);
+            }
+            Body::Args(more) => {
+                let last = self.pending.get_mut(&record.header.pid).is_some_and(|pending| pending.take(more));
+                if last {
+                    self.finish_exec(record.header.pid, out);
+                }
+            }
+            Body::Exit(exit) => self.exit(&record.header, exit.code, out),
+            Body::Join(join) => self.join(&record.header, join, out),
+            Body::File(act) if record.kind == RecordKind::Cwd => self.change_cwd(&record.header, act, out),
+            Body::File(act) => self.file(record, act, out),
+            Body::Net(act) => self.net(record, act, out),
+        }
+    }
+
+    /// Where a process goes on though arguments of its exec are missing, they were lost.
+    fn finish_waiting(&mut self, record: &Record<'_>, out: &mut Vec<Event>) {
+        if matches!(record.body, Body::Args(_)) {
+            return;
+        }
+        if let Some(pending) = self.pending.get_mut(&record.header.pid) {
+            pending.truncated = true;
+            self.finish_exec(record.header.pid, out);
+        }
+    }
+
+    fn finish_exec(&mut self, pid: u32, out: &mut Vec<Event>) {
+        let Some(pending) = self.pending.remove(&pid) else { return };
+        // It was read once already.
+        if let Ok(Record { header, body: Body::Exec(exec), .. }) = decode(&pending.record) {
+            self.exec(&header, &exec, &pending.args, pending.truncated, out);
+        }
+    }
+
+    fn fork(&mut self, header: &RecordHeader, fork: &ForkBody, out: &mut Vec<Event>) {
+        let own = ProcessId { pid: header.pid, start_time: header.start_ns };
+        let child = self.process(header, out).child(own, fork.child_start_ns, header.session);
+        self.add_process(fork.child_pid, child, header.time_ns, out);
+        let mut event = self.event(header, Kind::ProcessFork, None, out);
+        let namespace_pid = (fork.child_ns_pid != fork.child_pid).then_some(fork.child_ns_pid);
+        event.child = Some(event::Child { pid: fork.child_pid, start_time: fork.child_start_ns, namespace_pid });
+        out.push(event);
+    }
+
+    fn exec(
+        &mut self,
+        header: &RecordHeader,
+        exec: &Exec<'_>,
+        args: &[u8],
+        truncated: bool,
+        out: &mut Vec<Event>,
+    ) {
+        self.refresh_mounts();
+        let program = file::locate(&exec.program, &exec.program_fs, &self.mounts).path;
+        let image = Arc::new(Image::of(&program, exec::split(args), truncated));
+        let cwd = Arc::new(Text::of(&exec.cwd.path()));
+        let container = self.container(exec.cgroup, header.pid);
+        if exec.attribution != 0 && self.sessions.get(header.session).is_none() {
+            let why = self.why_exec(exec.agent, &program, args);
+            let parent = (exec.parent_session != 0).then_some(exec.parent_session);
+            let by = By::from_raw(exec.attribution);
+            self.begin(header.session, header.pid, header.time_ns, exec.agent, by, parent, why);
+        }
+        let process = self.process(header, out);
+        process.image = image;
+        process.cwd = cwd;
+        process.container = container;
+        process.counts.add(Op::Exec, 1);
+        if exec.attribution != 0 {
+            out.push(self.event(header, Kind::SessionStart, None, &mut Vec::new()));
+        }
+        let mut event = self.event(header, Kind::ProcessExec, Some(Op::Exec), out);
+        event.command = Some(Text::of(&crate::matcher::command_text(&program, exec::split(args))).text);
+        out.push(event);
+    }
+
+    fn why_exec(&self, agent: u32, program: &[u8], args: &[u8]) -> Option<Recognised> {
+        self.table.why_program(agent, program, exec::split(args)).map(|found| self.recognised(agent, found))
+    }
+
+    /// A match in the words of the control API.
+    #[must_use]
+    pub fn recognised(&self, agent: u32, found: &Match) -> Recognised {
+        let declared = self.table.get(agent).is_some_and(|agent| agent.origin == Origin::Policy);
+        let (by, pattern) = match found {
+            Match::Exec(glob) => (RecognisedBy::Exec, glob.text()),
+            Match::Run(glob) => (RecognisedBy::Run, glob.text()),
+            Match::Script(glob) => (RecognisedBy::Run, glob.text()),
+            Match::Unit(glob) => (RecognisedBy::Unit, glob.text()),
+            Match::Cgroup(glob) => (RecognisedBy::Cgroup, glob.text()),
+            Match::User { name, .. } => (RecognisedBy::User, name.as_str()),
+        };
+        Recognised { by, pattern: Some(Arc::from(pattern)), declared }
+    }
+
+    fn exit(&mut self, header: &RecordHeader, code: u32, out: &mut Vec<Event>) {
+        let mut event = self.event(header, Kind::ProcessExit, None, out);
+        let signal = u8::try_from(code & 0x7f).ok().filter(|signal| *signal != 0);
+        let status = u8::try_from(code >> 8 & 0xff).ok().filter(|_| signal.is_none());
+        let exit = Exit { code: status, signal };
+        event.exit = Some(exit.clone());
+        out.push(event);
+        if let Some(session) = self.processes.end(header.pid, header.time_ns, Some(exit)) {
+            self.left(session, header.time_ns, out);
+        }
+    }
+
+    /// A process left a session; the last one ends it.
+    fn left(&mut self, number: u64, time_ns: u64, out: &mut Vec<Event>) {
+        let unix_ns = self.host.unix_ns(time_ns);
+        let Some(session) = self.sessions.get_mut(number) else { return };
+        session.living = session.living.saturating_sub(1);
+        if session.living == 0 {
+            session.ended_ns = Some(unix_ns);
+            let event = describe::event(&self.host, time_ns, Kind::SessionEnd, None);
+            out.push(describe::with_session(event, session));
+            self.sessions.changed = true;
+        }
+    }
+
+    fn join(&mut self, header: &RecordHeader, join: &JoinBody, out: &mut Vec<Event>) {
+        if self.sessions.get(header.session).is_none() {
+            let cgroup = self.facts.cgroup_of(header.pid);
+            let found = match (By::from_raw(join.attribution), &cgroup) {
+                (By::MatchedUser, _) => self.table.why_user(join.agent, header.uid),
+                (_, Some(path)) => self.table.why_cgroup(join.agent, path),
+                _ => None,
+            };
+            let why = found.map(|found| self.recognised(join.agent, found));
+            let by = By::from_raw(join.attribution);
+            self.begin(header.session, header.pid, header.time_ns, join.agent, by, None, why);
+        }
+        self.process(header, out);
+        out.push(self.event(header, Kind::SessionStart, None, &mut Vec::new()));
+    }
+
+    fn change_cwd(&mut self, header: &RecordHeader, act: &FileAct<'_>, out: &mut Vec<Event>) {
+        let cwd = Arc::new(Text::of(&act.path.path()));
+        self.process(header, out).cwd = cwd;
+    }
+
+    fn file(&mut self, record: &Record<'_>, act: &FileAct<'_>, out: &mut Vec<Event>) {
+        let Some((kind, op)) = file::kind_of(record.kind, act) else { return };
+        self.refresh_mounts();
+        let file = file::file_of(record.kind, act, &self.mounts);
+        let mut event = self.event(&record.header, kind, op, out);
+        event.file = Some(file);
+        out.push(event);
+    }
+
+    fn net(&mut self, record: &Record<'_>, act: &NetAct<'_>, out: &mut Vec<Event>) {
+        let Some((kind, op)) = network::kind_of(record.kind) else { return };
+        self.refresh_mounts();
+        let cwd = Arc::clone(&self.process(&record.header, out).cwd);
+        let network = network::network_of(record.kind, act, &cwd.text, &self.mounts);
+        let mut event = self.event(&record.header, kind, op, out);
+        event.network = Some(network);
+        out.push(event);
+    }
+
+    fn refresh_mounts(&mut self) {
+        if let Some(mounts) = self.facts.mounts() {
+            self.mounts = mounts;
+        }
+    }
+
+    /// An event of a process, counted for it and its session.
+    fn event(&mut self, header: &RecordHeader, kind: Kind, op: Option<Op>, out: &mut Vec<Event>) -> Event {
+        let process = self.process(header, out);
+        if let Some(op) = op.filter(|op| *op != Op::Exec) {
+            process.counts.add(op, 1);
+        }
+        let described = describe::process_of(header, process);
+        let event = describe::event(&self.host, header.time_ns, kind, op);
+        let Some(session) = self.sessions.get_mut(header.session) else { return event };
+        session.events += 1;
+        let mut event = describe::with_session(event, session);
+        event.process = Some(described);
+        event
+    }
+
+    /// The process of a record; one that was not seen to begin is asked of the host.
+    fn process(&mut self, header: &RecordHeader, out: &mut Vec<Event>) -> &mut Process {
+        if self.processes.get(header.pid, header.start_ns).is_none() {
+            let seen = self.facts.process(header.pid).filter(|seen| same_start(seen, header.start_ns));
+            let mut process = match &seen {
+                Some(seen) => Process::seen(header.session, seen),
+                None => Process::unknown(header.session, header.start_ns, header.ppid, header.uid),
+            };
+            process.start_ns = header.start_ns;
+            self.add_process(header.pid, process, header.time_ns, out);
+        }
+        let before = self.processes.get(header.pid, header.start_ns).map_or(header.session, |one| one.session);
+        if before != header.session {
+            self.entered(header.session, header.pid);
+            self.left(before, header.time_ns, out);
+        }
+        let process = self.processes.living_mut(header.pid, header);
+        process.session = header.session;
+        process
+    }
+
+    /// Adds a process; one with the same number whose end was not seen has ended by now.
+    pub fn add_process(&mut self, pid: u32, process: Process, time_ns: u64, out: &mut Vec<Event>) {
+        self.entered(process.session, pid);
+        if let Some(mut old) = self.processes.add(pid, process) {
+            old.ended_ns = Some(time_ns);
+            let session = old.session;
+            self.processes.keep_ended(pid, old);
+            self.left(session, time_ns, out);
+        }
+    }
+
+    /// A process came into a session, which is made up from what the kernel kept where its beginning was lost.
+    fn entered(&mut self, number: u64, pid: u32) {
+        if self.sessions.get(number).is_none() {
+            let entry = self.facts.session(number).unwrap_or_default();
+            let by = By::from_raw(entry.attribution);
+            let parent = (entry.parent != 0).then_some(entry.parent);
+            self.begin(number, pid, entry.since_ns, entry.agent, by, parent, None);
+        }
+        if let Some(session) = self.sessions.get_mut(number) {
+            session.living += 1;
+            session.total += 1;
+            session.ended_ns = None;
+        }
+    }
+
+    /// Begins a session.
+    #[expect(clippy::too_many_arguments, reason = "the facts of a beginning, once")]
+    pub fn begin(
+        &mut self,
+        number: u64,
+        pid: u32,
+        time_ns: u64,
+        agent: u32,
+        by: By,
+        parent: Option<u64>,
+        why: Option<Recognised>,
+    ) {
+        let spec = self.table.get(agent);
+        let (how, recognised_by) = match by {
+            By::Launched => (How::Launched, RecognisedBy::Launcher),
+            By::Adopted => (How::Adopted, RecognisedBy::Exec),
+            By::MatchedCgroup => (How::Matched, RecognisedBy::Cgroup),
+            By::MatchedUser => (How::Matched, RecognisedBy::User),
+            By::MatchedExec | By::Unknown(_) => (How::Matched, RecognisedBy::Exec),
+        };
+        let declared = spec.is_some_and(|spec| spec.origin == Origin::Policy);
+        let recognised = why.unwrap_or(Recognised { by: recognised_by, pattern: None, declared });
+        let began = Beginning {
+            agent: Arc::from(spec.map_or("unknown", |spec| spec.name.as_str())),
+            owner: spec.and_then(|spec| spec.owner.as_deref()).map(Arc::from),
+            mode: Arc::from(spec.map_or("observe", |spec| spec.mode.as_str())),
+            parent,
+            since_ns: self.host.unix_ns(time_ns),
+            how,
+            recognised,
+            root_pid: pid,
+        };
+        self.sessions.begin(number, began);
+    }
+
+    /// An event about a session that began without a record of the kernel (launched, adopted).
+    #[must_use]
+    pub fn session_started(&self, number: u64, time_ns: u64) -> Option<Event> {
+        let session = self.sessions.get(number)?;
+        let event = describe::event(&self.host, time_ns, Kind::SessionStart, None);
+        Some(describe::with_session(event, session))
+    }
+
+    /// Counts repeats that were folded into an event; the event itself counted one already.
+    pub fn count_repeats(&mut self, event: &Event, session: u64, count: u64) {
+        let more = count.saturating_sub(1);
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.events += more;
+        }
+        let process = event.process.as_ref().and_then(|one| self.processes.get(one.pid, one.start_time));
+        if let (Some(process), Some(op)) = (process, event.op) {
+            process.counts.add(op, more);
+        }
+    }
+
+    /// Ends the processes that are not among those alive: their own end was not seen.
+    pub fn end_missing(&mut self, alive: &HashSet<u32>, now_ns: u64, out: &mut Vec<Event>) {
+        let gone: Vec<u32> =
+            self.processes.all_living().map(|(pid, _)| pid).filter(|pid| !alive.contains(pid)).collect();
+        for pid in gone {
+            if let Some(session) = self.processes.end(pid, now_ns, None) {
+                self.left(session, now_ns, out);
+            }
+        }
+    }
+
+    /// An event about something lost.
+    pub fn loss(&mut self, key: LossKey, count: u64, reason: &str, time_ns: u64) -> Event {
+        let kind = loss_kind(RecordKind::from_raw(key.kind));
+        let event = describe::event(&self.host, time_ns, Kind::Loss, None);
+        let mut event = match self.sessions.get_mut(key.session) {
+            Some(session) => {
+                session.losses += count;
+                describe::with_session(event, session)
+            }
+            None => event,
+        };
+        event.loss = Some(event::Loss { kind: kind.to_owned(), reason: reason.to_owned(), count });
+        event
+    }
+
+    /// An event about the host itself.
+    #[must_use]
+    pub fn host_event(&self, kind: Kind, time_ns: u64, reason: Option<String>) -> Event {
+        let mut event = describe::event(&self.host, time_ns, kind, None);
+        event.reason = reason;
+        event
+    }
+
+    fn container(&mut self, cgroup: u64, pid: u32) -> Option<Arc<str>> {
+        /// Cgroups whose containers are remembered; then all are asked for anew.
+        const KNOWN_MAX: usize = 4096;
+        if let Some(known) = self.containers.get(&cgroup) {
+            return known.clone();
+        }
+        let path = self.facts.cgroup_of(pid)?;
+        let container = super::container_of(&path).map(Arc::from);
+        if self.containers.len() >= KNOWN_MAX {
+            self.containers.clear();
+        }
+        self.containers.insert(cgroup, container.clone());
+        container
+    }
+}
+
+/// The kind of event that a record of this kind would have become.
+fn loss_kind(kind: RecordKind) -> &'static str {
+    match kind {
+        RecordKind::Fork => "process.fork",
+        RecordKind::Exec | RecordKind::ExecArgs => "process.exec",
+        RecordKind::Exit => "process.exit",
+        RecordKind::Cwd => "process.cwd",
+        RecordKind::Join => "session.start",
+        RecordKind::FileOpen => "file.open",
+        RecordKind::FileCreate => "file.create",
+        RecordKind::FileDelete => "file.delete",
+        RecordKind::FileRename => "file.rename",
+        RecordKind::FileLink => "file.link",
+        RecordKind::FileSymlink => "file.symlink",
+        RecordKind::FileTruncate => "file.truncate",
+        RecordKind::FileMode => "file.mode",
+        RecordKind::FileOwner => "file.owner",
+        RecordKind::FileXattr => "file.xattr",
+        RecordKind::FileMkdir => "file.mkdir",
+        RecordKind::FileRmdir => "file.rmdir",
+        RecordKind::Mount => "mount",
+        RecordKind::Unmount => "unmount",
+        RecordKind::NetConnect => "net.connect",
+        RecordKind::NetSend => "net.send",
+        RecordKind::NetBind => "net.bind",
+        RecordKind::NetListen => "net.listen",
+        RecordKind::NetAccept => "net.accept",
+        RecordKind::Unknown(_) => "unknown",
+    }
+}
+
+/// Whether what the host says is about the process that began then.
+fn same_start(seen: &ProcessSeen, start_ns: u64) -> bool {
+    const NS_PER_TICK: u64 = 10_000_000;
+    seen.start_ticks == start_ns / NS_PER_TICK
+}

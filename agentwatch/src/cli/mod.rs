@@ -1,0 +1,50 @@
+//! The commands: one file each.
+
+pub mod agents;
+pub mod doctor;
+pub mod events;
+pub mod exec;
+pub mod failure;
+pub mod print;
+pub mod run;
+pub mod table;
+pub mod tree;
+
+use clap::{Parser, Subcommand};
+
+use crate::paths::Paths;
+
+/// See what AI agents do on this host, attribute it to them, follow it
+#[derive(Debug, Parser)]
+#[command(name = "agentwatch", version, arg_required_else_help = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    paths: Paths,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::RunArgs),
+    Exec(exec::ExecArgs),
+    Agents(agents::AgentsArgs),
+    Tree(tree::TreeArgs),
+    Doctor(doctor::DoctorArgs),
+}
+
+impl Cli {
+    /// Runs the command; gives its exit code.
+    ///
+    /// # Errors
+    /// What went wrong, in a sentence.
+    pub fn run(&self) -> anyhow::Result<u8> {
+        match &self.command {
+            Command::Run(args) => run::run(args, &self.paths),
+            Command::Exec(args) => exec::run(args, &self.paths),
+            Command::Agents(args) => agents::run(args, &self.paths),
+            Command::Tree(args) => tree::run(args, &self.paths),
+            Command::Doctor(args) => doctor::run(args, &self.paths),
+        }
+    }
+}

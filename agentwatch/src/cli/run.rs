@@ -1,0 +1,57 @@
+//! `agentwatch run`: the daemon.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::{
+    daemon::{Daemon, Options},
+    exit,
+    log::Limits,
+    paths::Paths,
+};
+
+/// Run the daemon: see every agent on this host and write what it does to the attribution log
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  agentwatch run                              with the built-in list of known agents
+  agentwatch run --policy /etc/agentwatch.yaml
+  agentwatch run --detach-on-exit             leave nothing in the kernel at the end
+
+Runs in the foreground until SIGTERM or SIGINT; SIGHUP reads the policy again. At the end the kernel
+programs go on, so that a restart misses nothing: `agentwatch run --detach-on-exit` removes them, and so
+does removing /sys/fs/bpf/agentwatch.
+
+Needs root. Exit codes: 0 done, 1 failed, 4 bad policy, 6 the kernel or the privileges do not allow it.")]
+pub struct RunArgs {
+    /// The policy: a file, or a folder of files read in the order of their names
+    #[arg(long, value_name = "PATH")]
+    pub policy: Option<PathBuf>,
+    /// Remove the kernel programs at the end
+    #[arg(long)]
+    pub detach_on_exit: bool,
+    /// Bytes after which a segment of the log is closed
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().segment_bytes)]
+    pub segment_bytes: u64,
+    /// Bytes of all segments past which the oldest are removed
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().total_bytes)]
+    pub total_bytes: u64,
+}
+
+/// Runs the command; gives its exit code.
+///
+/// # Errors
+/// The daemon does not come up.
+pub fn run(args: &RunArgs, paths: &Paths) -> anyhow::Result<u8> {
+    let limits =
+        Limits { segment_bytes: args.segment_bytes, total_bytes: args.total_bytes, ..Limits::default() };
+    let options = Options {
+        paths: paths.clone(),
+        policy: args.policy.clone(),
+        detach_on_exit: args.detach_on_exit,
+        limits,
+    };
+    Daemon::run(&options)?;
+    Ok(exit::DONE)
+}

@@ -1,0 +1,198 @@
+//! The daemon: one thread owns all state and joins the stages.
+//!
+//! Ring → fold → decode → attribution → log. Everything else (the control API, signals, losses) is looked at
+//! between two turns of the ring.
+
+mod facts;
+mod losses;
+mod mark;
+mod pipeline;
+mod requests;
+mod saved;
+mod start;
+
+use std::{os::fd::AsFd as _, sync::Arc};
+
+use agentwatch_common::maps::control;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use self::{losses::Losses, mark::Numbers, pipeline::Pipeline};
+use crate::{
+    attribution::Attribution,
+    control::{Inbox, Server},
+    event::Kind,
+    kernel::{self, Abilities, maps::Maps},
+    log::Log,
+    paths::Paths,
+};
+
+pub use self::start::{Options, StartError};
+
+/// Milliseconds between two looks at the ring while something happens. The kernel wakes the daemon earlier
+/// where much waits.
+const BUSY_MS: i64 = 20;
+/// Milliseconds between two looks while nothing happens. The next record wakes the daemon at once.
+const IDLE_MS: i64 = 1_000;
+/// Looks that find nothing before the daemon says that it sleeps.
+const LOOKS_BEFORE_IDLE: u32 = 10;
+/// Nanoseconds between two looks at losses, old segments and the clock.
+const UPKEEP_NS: u64 = 1_000_000_000;
+
+/// The running daemon.
+#[expect(missing_debug_implementations, reason = "aya's arrays have none")]
+pub struct Daemon {
+    paths: Paths,
+    maps: Maps,
+    abilities: Abilities,
+    state: Attribution,
+    pipeline: Pipeline,
+    log: Log,
+    losses: Losses,
+    numbers: Numbers,
+    inbox: Inbox,
+    _server: Server,
+    signals: start::Signals,
+    since: String,
+    kernel_release: Arc<str>,
+    detach_on_exit: bool,
+    policy: Option<std::path::PathBuf>,
+    last_upkeep_ns: u64,
+}
+
+impl Daemon {
+    /// Runs until a signal asks it to end.
+    ///
+    /// # Errors
+    /// Only those of the very beginning; later ones are events and warnings, as nobody stands by.
+    pub fn run(options: &Options) -> Result<(), StartError> {
+        let mut daemon = Self::start(options)?;
+        let mut quiet_looks = 0;
+        loop {
+            let taken = daemon.turn();
+            quiet_looks = if taken == 0 { quiet_looks + 1 } else { 0 };
+            match daemon.signals.take() {
+                start::Asked::Nothing => {}
+                start::Asked::Reload => daemon.reload(),
+                start::Asked::Stop => break,
+            }
+            daemon.wait(quiet_looks > LOOKS_BEFORE_IDLE);
+        }
+        daemon.stop();
+        Ok(())
+    }
+
+    /// Takes what waits in the ring, answers requests, writes the log. Gives how many records there were.
+    fn turn(&mut self) -> u64 {
+        let taken = self.pipeline.drain(&mut self.maps.events, &mut self.state, &mut self.log);
+        let now = boot_ns();
+        self.pipeline.expire(now, &mut self.state, &mut self.log);
+        self.answer(now);
+        if now.saturating_sub(self.last_upkeep_ns) >= UPKEEP_NS {
+            self.upkeep(now);
+        }
+        if self.state.sessions.changed {
+            self.save_sessions();
+        }
+        if let Err(error) = self.log.flush() {
+            self.pipeline.warn_once(&error);
+        }
+        taken
+    }
+
+    /// Waits for records, requests or signals.
+    fn wait(&mut self, idle: bool) {
+        let mut millis = BUSY_MS;
+        if idle && self.maps.set_word(control::READER_IDLE, 1).is_ok() {
+            // A record between the last look and this word woke nobody: it is found after a short wait, and the
+            // next wait is long.
+            millis = if self.pipeline.was_idle { IDLE_MS } else { BUSY_MS };
+        }
+        self.pipeline.was_idle = idle;
+        let ring = self.maps.ring_fd();
+        let mut polled = [
+            PollFd::new(&ring, PollFlags::IN),
+            PollFd::from_borrowed_fd(self.inbox.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
+        ];
+        let timeout = Timespec { tv_sec: millis / 1_000, tv_nsec: millis % 1_000 * 1_000_000 };
+        // Interrupted by a signal or not: the next turn looks at everything.
+        let _ = poll(&mut polled, Some(&timeout));
+        if idle {
+            let _ = self.maps.set_word(control::READER_IDLE, 0);
+        }
+    }
+
+    /// What is done once a second.
+    fn upkeep(&mut self, now: u64) {
+        self.last_upkeep_ns = now;
+        self.state.host.boot_unix_ns = boot_unix_ns();
+        let found = self.losses.collect(&self.maps);
+        for loss in &found {
+            let mut event = self.state.loss(loss.key, loss.count, loss.reason, now);
+            self.log.append(&mut event);
+        }
+        if found.iter().any(losses::concerns_processes) {
+            self.resync(now);
+        }
+        if let Some(mut event) = self.pipeline.take_undecodable(&mut self.state, now) {
+            self.log.append(&mut event);
+        }
+        self.log.tend(self.state.host.unix_ns(now));
+    }
+
+    /// After lost records on processes: what lives is in the kernel's table, and what is not there has ended.
+    fn resync(&mut self, now: u64) {
+        let mut out = Vec::new();
+        start::take_up_processes(&self.maps, &mut self.state, now, &mut out);
+        for mut event in out {
+            self.log.append(&mut event);
+        }
+    }
+
+    fn save_sessions(&mut self) {
+        self.state.sessions.changed = false;
+        let boot_id = Arc::clone(&self.state.host.boot_id);
+        if let Err(error) = saved::write(&self.paths.state, &boot_id, &self.state.sessions.saved()) {
+            self.pipeline.warn_once(&error);
+        }
+    }
+
+    /// Ends in good order.
+    fn stop(&mut self) {
+        self.turn();
+        let now = boot_ns();
+        self.pipeline.flush(&mut self.state, &mut self.log);
+        self.upkeep(now);
+        let reason = if self.detach_on_exit {
+            "the kernel programs are removed"
+        } else {
+            "the kernel programs go on: what happens until the next start is kept as far as there is room"
+        };
+        let mut event = self.state.host_event(Kind::DaemonStop, now, Some(reason.to_owned()));
+        self.log.append(&mut event);
+        if let Err(error) = self.log.flush().and_then(|()| self.log.sync()) {
+            tracing::error!("{error}");
+        }
+        self.save_sessions();
+        if self.detach_on_exit {
+            kernel::detach();
+        }
+    }
+}
+
+/// Nanoseconds since boot.
+#[must_use]
+pub fn boot_ns() -> u64 {
+    nanoseconds(rustix::time::ClockId::Boottime)
+}
+
+/// Nanoseconds between 1970 and the boot.
+fn boot_unix_ns() -> u64 {
+    nanoseconds(rustix::time::ClockId::Realtime).saturating_sub(boot_ns())
+}
+
+fn nanoseconds(clock: rustix::time::ClockId) -> u64 {
+    let now = rustix::time::clock_gettime(clock);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
+}

@@ -1,0 +1,96 @@
+//! Answers to the control API.
+
+use std::sync::Arc;
+
+use super::{Daemon, mark};
+use crate::{
+    adopt::ProcId,
+    control::{
+        Launch, Refusal, Request, resolve,
+        state::{AbilityState, AbilityView, DaemonView, LaunchView, LogView, SessionView, TreeView},
+    },
+    event::time::format_time,
+    kernel::State,
+    log,
+};
+
+impl Daemon {
+    /// Answers all requests that wait. Sending fails where the caller is gone, which is no error.
+    pub(super) fn answer(&mut self, now: u64) {
+        let requests: Vec<Request> = self.inbox.take().collect();
+        for request in requests {
+            match request {
+                Request::Sessions { all, reply } => drop(reply.send(Ok(self.sessions_view(all)))),
+                Request::Tree { session, reply } => drop(reply.send(self.tree_view(&session))),
+                Request::Status { reply } => drop(reply.send(Ok(self.status_view()))),
+                Request::Launch { launch, reply } => {
+                    let answer = self.launch(&launch, now);
+                    drop(reply.send(answer));
+                }
+                Request::Stop { reply } => drop(reply.send(Err(Refusal::Unable("send SIGTERM instead".into())))),
+            }
+        }
+    }
+
+    fn sessions_view(&self, all: bool) -> Vec<SessionView> {
+        self.state.sessions.all().filter(|one| all || one.living > 0).map(|one| one.view()).collect()
+    }
+
+    fn tree_view(&self, wanted: &str) -> Result<TreeView, Refusal> {
+        let ids: Vec<Arc<str>> = self.state.sessions.all().map(|one| Arc::clone(&one.id)).collect();
+        let id = resolve(&ids, wanted)?;
+        let session = self.state.sessions.all().find(|one| one.id == *id);
+        let session = session.ok_or_else(|| Refusal::NoSuchSession(wanted.to_owned()))?;
+        let time = |boot_ns| format_time(self.state.host.unix_ns(boot_ns));
+        let (processes, processes_omitted) = self.state.processes.view(session.number, time);
+        Ok(TreeView { session: session.view(), processes, processes_omitted })
+    }
+
+    fn status_view(&self) -> DaemonView {
+        let abilities = self.abilities.0.iter().map(|ability| AbilityView {
+            name: Arc::from(ability.name.as_str()),
+            state: match ability.state {
+                State::Full => AbilityState::Full,
+                State::Degraded => AbilityState::Degraded,
+                State::Absent => AbilityState::Absent,
+            },
+            reason: ability.reason.clone(),
+        });
+        DaemonView {
+            version: Arc::from(env!("CARGO_PKG_VERSION")),
+            pid: std::process::id(),
+            since: self.since.clone(),
+            boot_id: Arc::clone(&self.state.host.boot_id),
+            kernel: Arc::clone(&self.kernel_release),
+            log: LogView {
+                last_seq: self.log.next_seq().checked_sub(1).filter(|seq| *seq > 0),
+                segment: last_segment(&self.paths.state),
+            },
+            losses: self.losses.total,
+            abilities: abilities.collect(),
+        }
+    }
+
+    fn launch(&mut self, launch: &Launch, now: u64) -> Result<LaunchView, Refusal> {
+        let Some(agent) = self.state.table.index_of(&launch.agent) else {
+            let known = self.state.table.agents().iter().map(|agent| Arc::from(agent.name.as_str())).collect();
+            return Err(Refusal::UnknownAgent { agent: launch.agent.clone(), known });
+        };
+        let id = ProcId { pid: launch.pid, start_ticks: launch.start_ticks };
+        let mut out = Vec::new();
+        let number =
+            mark::launch(&mut self.maps, &mut self.state, &mut self.numbers, id, agent, now, &mut out);
+        for mut event in out {
+            self.log.append(&mut event);
+        }
+        let session = number.and_then(|number| self.state.sessions.get(number));
+        let session = session.ok_or(Refusal::ProcessGone(launch.pid))?;
+        Ok(LaunchView { session: Arc::clone(&session.id) })
+    }
+}
+
+/// Name of the segment that is written to: the last one.
+fn last_segment(state: &std::path::Path) -> String {
+    let names = std::fs::read_dir(log::folder(state)).into_iter().flatten().flatten();
+    names.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name.ends_with(".jsonl")).max().unwrap_or_default()
+}

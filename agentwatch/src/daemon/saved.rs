@@ -1,0 +1,56 @@
+//! Sessions over a restart of the daemon: `STATE/sessions.json`.
+
+use std::{fs, io, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+use crate::attribution::Saved;
+
+/// The file.
+const NAME: &str = "sessions.json";
+
+#[derive(Debug, Deserialize)]
+struct Stored {
+    boot_id: String,
+    sessions: Vec<Saved>,
+}
+
+#[derive(Debug, Serialize)]
+struct ToStore<'a> {
+    boot_id: &'a str,
+    sessions: &'a [Saved],
+}
+
+/// Writes the sessions, whole or not at all.
+///
+/// # Errors
+/// The state folder cannot be written.
+pub fn write(state: &Path, boot_id: &str, sessions: &[Saved]) -> io::Result<()> {
+    let text = serde_json::to_vec(&ToStore { boot_id, sessions })?;
+    let partial = state.join(format!("{NAME}.partial"));
+    fs::write(&partial, text)?;
+    fs::rename(partial, state.join(NAME))
+}
+
+/// Reads the sessions of this boot: those of an earlier one have ended with it. A file that cannot be read
+/// is passed over with a warning: the kernel's tables still know who belongs together.
+#[must_use]
+pub fn read(state: &Path, boot_id: &str) -> Vec<Saved> {
+    let path = state.join(NAME);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "cannot read the sessions of an earlier daemon");
+            return Vec::new();
+        }
+    };
+    match serde_json::from_slice::<Stored>(&text) {
+        Ok(stored) if stored.boot_id == boot_id => stored.sessions,
+        Ok(_) => Vec::new(),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "cannot read the sessions of an earlier daemon");
+            Vec::new()
+        }
+    }
+}

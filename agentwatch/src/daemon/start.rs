@@ -1,0 +1,329 @@
+//! Coming up: locks, log, policy, kernel, what ran before.
+
+use std::{
+    fs, io,
+    os::{fd::{AsFd, BorrowedFd}, unix::net::UnixStream},
+    path::PathBuf,
+    sync::{Arc, atomic::{AtomicBool, Ordering}},
+};
+
+use agentwatch_common::maps::control;
+use signal_hook::{consts::{SIGHUP, SIGINT, SIGTERM}, low_level::pipe};
+
+use super::{Daemon, boot_ns, boot_unix_ns, facts::{self, RunningHost}, losses::Losses, mark::{self, Numbers}, pipeline::Pipeline, saved};
+use crate::{
+    agents::{AgentTable, TableError, Users, load},
+    attribution::{Attribution, Host, Process},
+    control::{self as api, RunError, RunLock},
+    event::{Event, Kind, time::format_time},
+    exit,
+    kernel::{self, Kernel, KernelError, maps::{Boxed, Maps, Shared}},
+    log::{Limits, Log, LogError},
+    paths::Paths,
+    policy::Problems,
+};
+
+/// How the daemon is to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its folders.
+    pub paths: Paths,
+    /// The policy, or none.
+    pub policy: Option<PathBuf>,
+    /// Remove the kernel programs at the end.
+    pub detach_on_exit: bool,
+    /// Size and age of the log.
+    pub limits: Limits,
+}
+
+/// Why the daemon does not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another daemon, or the folder of the sockets.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The kernel or the privileges.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The policy.
+    #[error("{0}")]
+    Policy(Problems),
+    /// The agents' patterns.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// Something of the host.
+    #[error("cannot read `{path}`: {source}")]
+    Host {
+        /// What.
+        path: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// Signals, threads, descriptors.
+    #[error("cannot set up the daemon: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl StartError {
+    /// The exit code of the contract.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Run(error) => error.exit_code(),
+            Self::Kernel(_) => exit::NOT_ALLOWED,
+            Self::Policy(_) | Self::Table(_) => exit::BAD_POLICY,
+            Self::Log(error) if error.is_permission() => exit::NOT_ALLOWED,
+            Self::Log(_) | Self::Host { .. } | Self::Io(_) => exit::FAILED,
+        }
+    }
+}
+
+/// What a signal asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Nothing,
+    Reload,
+    Stop,
+}
+
+/// Signals, as something that can be polled.
+#[derive(Debug)]
+pub(super) struct Signals {
+    bell: UnixStream,
+    stop: Arc<AtomicBool>,
+    reload: Arc<AtomicBool>,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let (bell, sender) = UnixStream::pair()?;
+        bell.set_nonblocking(true)?;
+        let (stop, reload) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        for (signal, flag) in [(SIGTERM, &stop), (SIGINT, &stop), (SIGHUP, &reload)] {
+            signal_hook::flag::register(signal, Arc::clone(flag))?;
+            pipe::register(signal, sender.try_clone()?)?;
+        }
+        Ok(Self { bell, stop, reload })
+    }
+
+    /// What was asked since the last call.
+    pub(super) fn take(&self) -> Asked {
+        let mut rung = [0; 64];
+        while matches!(io::Read::read(&mut &self.bell, &mut rung), Ok(1..)) {}
+        if self.stop.load(Ordering::Relaxed) {
+            Asked::Stop
+        } else if self.reload.swap(false, Ordering::Relaxed) {
+            Asked::Reload
+        } else {
+            Asked::Nothing
+        }
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+}
+
+impl Daemon {
+    /// Comes up: everything that can fail comes before the kernel is touched, but for the kernel itself.
+    pub(super) fn start(options: &Options) -> Result<Self, StartError> {
+        let table = Arc::new(table(options)?);
+        kernel::check_host()?;
+        let lock = RunLock::take(&options.paths)?;
+        let (mut log, _recovery) = Log::open(&options.paths.state, options.limits)?;
+        let signals = Signals::new()?;
+        let Kernel { mut maps, abilities, taken_over } = kernel::attach()?;
+        let host = host()?;
+        let facts = Box::new(RunningHost::new(maps.sessions_again()?));
+        let mut state = Attribution::new(host, Arc::clone(&table), facts);
+        let mut losses = Losses::default();
+        if taken_over {
+            losses.take_as_told(&maps);
+        }
+        configure(&mut maps, &table)?;
+
+        let now = boot_ns();
+        let since = format_time(state.host.unix_ns(now));
+        log.append(&mut state.host_event(Kind::DaemonStart, now, Some(describe(&abilities, taken_over))));
+        let mut out = Vec::new();
+        let numbers = take_up(&mut maps, &mut state, options, now, &mut out);
+        for event in &mut out {
+            log.append(event);
+        }
+        log.flush()?;
+
+        let (mailbox, inbox) = api::mailbox()?;
+        let server = api::serve(lock, mailbox)?;
+        Ok(Self {
+            paths: options.paths.clone(),
+            maps,
+            abilities,
+            state,
+            pipeline: Pipeline::default(),
+            log,
+            losses,
+            numbers,
+            inbox,
+            _server: server,
+            signals,
+            since,
+            kernel_release: kernel_release()?,
+            detach_on_exit: options.detach_on_exit,
+            policy: options.policy.clone(),
+            last_upkeep_ns: now,
+        })
+    }
+
+    /// Reads the policy again. A bad one leaves the old one in force.
+    pub(super) fn reload(&mut self) {
+        let options = Options {
+            paths: self.paths.clone(),
+            policy: self.policy.clone(),
+            detach_on_exit: self.detach_on_exit,
+            limits: Limits::default(),
+        };
+        match table(&options) {
+            Ok(table) => {
+                let table = Arc::new(table);
+                if let Err(error) = configure(&mut self.maps, &table) {
+                    tracing::error!("{error}");
+                    return;
+                }
+                self.state.table = table;
+                renumber_agents(&mut self.maps, &self.state);
+                let mut out = Vec::new();
+                let now = boot_ns();
+                mark::cover_cgroups(&mut self.maps, &mut self.state, &mut self.numbers, now);
+                mark::adopt_running(&mut self.maps, &mut self.state, &mut self.numbers, now, &mut out);
+                for mut event in out {
+                    self.log.append(&mut event);
+                }
+                tracing::info!("the policy was read again");
+            }
+            Err(error) => tracing::error!("the policy in force stays in force: {error}"),
+        }
+    }
+}
+
+/// The agents of the policy and the known ones.
+fn table(options: &Options) -> Result<AgentTable, StartError> {
+    let Some(path) = &options.policy else { return Ok(AgentTable::new(Vec::new())?) };
+    let users = Users::read(std::path::Path::new("/etc/passwd"))
+        .map_err(|source| StartError::Host { path: "/etc/passwd", source })?;
+    let (agents, warnings) = load(path, &users).map_err(StartError::Policy)?;
+    for warning in warnings {
+        eprintln!("{warning}");
+    }
+    Ok(AgentTable::new(agents)?)
+}
+
+/// Hands the patterns to the kernel.
+fn configure(maps: &mut Maps, table: &AgentTable) -> Result<(), KernelError> {
+    let matcher = table.matcher();
+    let mut automaton = Boxed::empty();
+    automaton.class_count = matcher.class_count;
+    automaton.start_program = matcher.start_program;
+    automaton.start_command = matcher.start_command;
+    automaton.start_cgroup = matcher.start_cgroup;
+    automaton.class = matcher.classes;
+    for (slot, value) in automaton.accept.iter_mut().zip(&matcher.accept) {
+        *slot = *value;
+    }
+    for (slot, value) in automaton.next.iter_mut().zip(&matcher.table) {
+        *slot = *value;
+    }
+    maps.set_automaton(&automaton)?;
+    let old: Vec<u32> = maps.users.keys().flatten().collect();
+    for user in old {
+        let _ = maps.users.remove(&user);
+    }
+    for (user, agent) in table.users() {
+        maps.users.insert(user, agent, 0).map_err(|source| KernelError::Map { name: "USERS", source })?;
+    }
+    maps.set_word(control::MATCH_USERS, u64::from(table.users().len() > 0))?;
+    maps.set_word(control::MATCH_CGROUPS, u64::from(matcher.start_cgroup != 0))
+}
+
+/// Takes up what an earlier daemon left, and adopts what runs already.
+fn take_up(maps: &mut Maps, state: &mut Attribution, options: &Options, now: u64, out: &mut Vec<Event>) -> Numbers {
+    let boot_id = Arc::clone(&state.host.boot_id);
+    state.sessions.restore(saved::read(&options.paths.state, &boot_id));
+    renumber_agents(maps, state);
+    take_up_processes(maps, state, now, out);
+    let known: Vec<u64> = maps.sessions.keys().flatten().chain(state.sessions.all().map(|one| one.number)).collect();
+    let mut numbers = Numbers::after(known.into_iter());
+    mark::cover_cgroups(maps, state, &mut numbers, now);
+    let joined = mark::adopt_running(maps, state, &mut numbers, now, out);
+    if joined > 0 {
+        tracing::info!(joined, "processes of agents that already ran were adopted");
+    }
+    numbers
+}
+
+/// Makes the table of processes the same as the kernel's: those that it has and we do not know, and those that we
+/// think alive and it does not have.
+pub(super) fn take_up_processes(maps: &Maps, state: &mut Attribution, now: u64, out: &mut Vec<Event>) {
+    let mut alive = std::collections::HashSet::new();
+    for (pid, Shared(entry)) in maps.processes.iter().flatten() {
+        alive.insert(pid);
+        if state.processes.living(pid).is_some() {
+            continue;
+        }
+        let process = match facts::process(pid) {
+            Some(seen) => Process::seen(entry.session, &seen),
+            None => continue,
+        };
+        state.add_process(pid, process, now, out);
+    }
+    state.end_missing(&alive, now, out);
+}
+
+/// Sessions keep their agents by name: what the kernel knows as an index is set anew for the table in force.
+fn renumber_agents(maps: &mut Maps, state: &Attribution) {
+    let entries: Vec<_> = maps.processes.iter().flatten().collect();
+    for (pid, Shared(mut entry)) in entries {
+        let Some(session) = state.sessions.get(entry.session) else { continue };
+        let agent = state.table.index_of(&session.began.agent).unwrap_or(u32::MAX);
+        if agent != entry.agent {
+            entry.agent = agent;
+            // Exists only: one that ended meanwhile must not come back.
+            let _ = maps.processes.insert(pid, Shared(entry), 2);
+        }
+    }
+}
+
+fn describe(abilities: &kernel::Abilities, taken_over: bool) -> String {
+    let lacking: Vec<String> = abilities
+        .0
+        .iter()
+        .filter_map(|ability| Some(format!("{}: {}", ability.name, ability.reason.as_deref()?)))
+        .collect();
+    let begin = if taken_over { "took over the kernel programs of an earlier daemon" } else { "attached to the kernel" };
+    if lacking.is_empty() {
+        format!("{begin}; everything can be seen here")
+    } else {
+        format!("{begin}; not everything can be seen here: {}", lacking.join("; "))
+    }
+}
+
+fn host() -> Result<Host, StartError> {
+    Ok(Host {
+        name: line("/proc/sys/kernel/hostname")?,
+        boot_id: line("/proc/sys/kernel/random/boot_id")?,
+        boot_unix_ns: boot_unix_ns(),
+    })
+}
+
+fn kernel_release() -> Result<Arc<str>, StartError> {
+    line("/proc/sys/kernel/osrelease")
+}
+
+fn line(path: &'static str) -> Result<Arc<str>, StartError> {
+    let text = fs::read_to_string(path).map_err(|source| StartError::Host { path, source })?;
+    Ok(Arc::from(text.trim()))
+}
