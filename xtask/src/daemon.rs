@@ -55,7 +55,11 @@ impl Daemon {
             if answers && self.log_holds("\"daemon.start\"") {
                 return Ok(());
             }
-            ensure!(start.elapsed() < PATIENCE, "the daemon is not ready after {PATIENCE:?}; it said:\n{}", self.said());
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "the daemon is not ready after {PATIENCE:?}; it said:\n{}",
+                self.said()
+            );
             std::thread::sleep(TURN);
         }
     }
@@ -114,7 +118,8 @@ impl Daemon {
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no such process id")?;
+        let pid =
+            i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no such process id")?;
         kill_process(pid, signal).context("cannot signal the daemon")
     }
 }

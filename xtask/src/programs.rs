@@ -73,9 +73,11 @@ impl Programs {
         let built = cargo(wanted)?;
         let folder = paths::target_dir().join("guests");
         paths::make_dir(&folder)?;
-        let folder = TempDir::with_prefix_in("programs-", folder).context("cannot make a folder for programs")?;
+        let folder =
+            TempDir::with_prefix_in("programs-", folder).context("cannot make a folder for programs")?;
         for name in names {
-            let program = built.get(name).with_context(|| format!("cargo built no `{name}` and did not say why"))?;
+            let program =
+                built.get(name).with_context(|| format!("cargo built no `{name}` and did not say why"))?;
             let place = folder.path().join(name);
             fs::hard_link(program, &place)
                 .or_else(|_| fs::copy(program, &place).map(drop))

@@ -24,7 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// # Errors
 /// If a part of it does not work.
 pub fn show() -> Result<()> {
-    heading("the daemon starts (the kernel checks its programs, which takes a while on an emulated machine)")?;
+    heading(
+        "the daemon starts (the kernel checks its programs, which takes a while on an emulated machine)",
+    )?;
     let daemon = Daemon::start(POLICY)?;
     heading("an agent works, and this is the attribution log as it grows: `agentwatch events -f`")?;
     let (_follower, sessions) = Follower::start(&daemon)?;
@@ -74,7 +76,7 @@ struct Follower(Child);
 impl Follower {
     /// Gives the ids of the demo's sessions as well, each when its end was told.
     fn start(daemon: &Daemon) -> Result<(Self, Receiver<String>)> {
-        let mut events = daemon.agentwatch(&["events", "-f", "-o", "compact"]);
+        let mut events = daemon.agentwatch(&["events", "-f", "-n", "1000", "-o", "compact"]);
         let mut child = events.stdout(Stdio::piped()).spawn().context("cannot follow the log")?;
         let lines = BufReader::new(child.stdout.take().context("the follower has no output")?).lines();
         let (sender, receiver) = channel();

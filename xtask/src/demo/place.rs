@@ -57,7 +57,8 @@ pub fn choose(facts: &Facts) -> Place {
     } else if !facts.has_btf {
         "this kernel does not describe its types (no /sys/kernel/btf/vmlinux)".to_owned()
     } else if !facts.lsm.trim().split(',').any(|name| name == "bpf") {
-        "this kernel does not ask BPF programs for permission (no `bpf` in /sys/kernel/security/lsm)".to_owned()
+        "this kernel does not ask BPF programs for permission (no `bpf` in /sys/kernel/security/lsm)"
+            .to_owned()
     } else if facts.is_watched {
         format!("agentwatch runs on this host already (its programs are in {})", daemon::PINS)
     } else if !facts.missing.is_empty() {

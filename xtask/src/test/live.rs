@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -69,14 +69,14 @@ fn on_kernel(args: &Args, kernel: &str, programs: &Programs) -> Part {
     Part { name, counts, took: start.elapsed(), failures }
 }
 
-fn boot(args: &Args, kernel: &str, programs: &Programs, reader: &Reader, out: &PathBuf) -> Result<i32> {
+fn boot(args: &Args, kernel: &str, programs: &Programs, reader: &Reader, out: &Path) -> Result<i32> {
     cache::remove(out)?;
     let mut command: Vec<String> = ["sh", "-c", COMMAND, "sh"].map(str::to_owned).to_vec();
     command.extend(args.live.clone());
     let spec = VmSpec {
         kernel: kernel.to_owned(),
         memory_mb: MEMORY_MB,
-        out: Some(out.clone()),
+        out: Some(out.to_path_buf()),
         command,
         timeout: Duration::from_secs(args.timeout),
         agentwatch: Some(programs.folder().to_owned()),

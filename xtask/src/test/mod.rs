@@ -93,10 +93,11 @@ impl Part {
 pub fn main(args: &Args) -> Result<i32> {
     let start = Instant::now();
     let mut parts = Vec::new();
+    let kernels = args.kernels();
     thread::scope(|scope| {
-        let kernels = args.kernels();
         // Mostly waiting for the network and one CPU: beside the builds it costs little time.
-        let images = (!args.no_vm).then(|| scope.spawn(|| setup::for_vm().and_then(|()| vm::prepare(&kernels))));
+        let images =
+            (!args.no_vm).then(|| scope.spawn(|| setup::for_vm().and_then(|()| vm::prepare(&kernels))));
         if args.live.is_none() {
             parts.extend(host::checks());
         }

@@ -12,10 +12,10 @@ use super::{Counts, Part};
 /// # Errors
 /// If the standard output is closed.
 pub fn print(parts: &[Part], took: Duration) -> Result<()> {
-    io::stdout().lock().write_all(text(parts, took).as_bytes()).context("the standard output is closed")
+    io::stdout().lock().write_all(table(parts, took).as_bytes()).context("the standard output is closed")
 }
 
-fn text(parts: &[Part], took: Duration) -> String {
+fn table(parts: &[Part], took: Duration) -> String {
     let width = parts.iter().map(|part| part.name.len()).max().unwrap_or_default();
     let mut text = format!("\n{:width$}  result  passed  failed  skipped   time\n", "part");
     let mut sums = Counts::default();
@@ -23,7 +23,8 @@ fn text(parts: &[Part], took: Duration) -> String {
         let Counts { passed, failed, skipped } = part.counts;
         let result = if part.is_good() { "ok" } else { "FAILED" };
         let time = minutes(part.took);
-        text += &format!("{:width$}  {result:6}  {passed:6}  {failed:6}  {skipped:7}  {time:>5}\n", part.name);
+        text +=
+            &format!("{:width$}  {result:6}  {passed:6}  {failed:6}  {skipped:7}  {time:>5}\n", part.name);
         sums += part.counts;
         // A part that failed without a failed test is one failure.
         sums.failed += u64::from(!part.is_good() && failed == 0);
@@ -56,12 +57,12 @@ mod tests {
             failures: failures.iter().map(|&failure| failure.to_owned()).collect(),
         };
         let good = [part("format", 1, 0, 0, &[]), part("unit tests", 40, 0, 0, &[])];
-        let text = super::text(&good, Duration::from_secs(600));
+        let text = table(&good, Duration::from_secs(600));
         assert!(text.ends_with("\n\n41 passed, 0 failed in 10:00\n"), "{text}");
         assert!(text.contains("\nunit tests  ok          40       0        0   1:01\n"), "{text}");
 
         let bad = [part("a", 3, 2, 1, &["x", "y"]), part("b", 0, 0, 0, &[])];
-        let text = super::text(&bad, Duration::ZERO);
+        let text = table(&bad, Duration::ZERO);
         assert!(text.contains("\na FAILED\n  x\n  y\n\nb FAILED\n  no test ran\n"), "{text}");
         assert!(text.ends_with("\n3 passed, 3 failed, 1 skipped in 0:00\n"), "{text}");
     }

@@ -1,0 +1,138 @@
+//! Much at once from one session: nothing may be lost, or what is lost must be counted to the last one.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use super::log::{LogReader, Told};
+use super::{Found, POLICY, step};
+use crate::daemon::{Daemon, TURN};
+
+/// How long the daemon may take to write all that happened.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How long the account of losses may lag behind the end of a session.
+const LATE: Duration = Duration::from_secs(15);
+
+/// The runs: name, operation, events that it makes, events a second, number of files.
+const RUNS: [Plan; 4] = [
+    Plan {
+        name: "one file, again and again",
+        op: "open-close",
+        events: 1,
+        rate: Some(50_000),
+        files: Some(1),
+    },
+    Plan { name: "1,000 files in turn", op: "open-close", events: 1, rate: Some(50_000), files: Some(1_000) },
+    Plan {
+        name: "new files, removed again",
+        op: "create-unlink",
+        events: 3,
+        rate: Some(50_000),
+        files: Some(1_000),
+    },
+    Plan { name: "each file once, at full speed", op: "open-close", events: 1, rate: None, files: None },
+];
+
+struct Plan {
+    name: &'static str,
+    op: &'static str,
+    events: u64,
+    rate: Option<u64>,
+    files: Option<u64>,
+}
+
+/// What came of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Load {
+    /// Name of the run.
+    pub name: String,
+    /// Events a second that were asked for; none is as many as possible.
+    pub wanted: Option<u64>,
+    /// What the load generator did that makes an event.
+    pub did: u64,
+    /// How long it took, seconds.
+    pub seconds: f64,
+    /// Lines in the log.
+    pub events: u64,
+    /// What those lines stand for beyond one each.
+    pub folded: u64,
+    /// Lost, by the log's account.
+    pub lost: u64,
+}
+
+/// What the load generator prints.
+#[derive(Deserialize)]
+struct Truth {
+    facts: BTreeMap<String, u64>,
+}
+
+/// Measures all runs.
+///
+/// # Errors
+/// If one cannot be measured.
+pub fn measure(quick: bool) -> Result<()> {
+    step("starting agentwatch");
+    let daemon = Daemon::start(POLICY)?;
+    let total = if quick { 100_000 } else { 500_000 };
+    for plan in &RUNS {
+        step(&format!("load: {}", plan.name));
+        Found::Load(plan.run(&daemon, total / plan.events)?).tell()?;
+    }
+    daemon.stop()
+}
+
+impl Plan {
+    fn run(&self, daemon: &Daemon, operations: u64) -> Result<Load> {
+        let folder = TempDir::new().context("no temporary folder")?;
+        let mut log = LogReader::at_end(&daemon.log(), folder.path())?;
+        let rate = self.rate.map_or_else(|| "max".to_owned(), |rate| (rate / self.events).to_string());
+        let operations = self.files.map_or(operations / 5, |_| operations);
+        let (n, distinct) = (operations.to_string(), self.files.unwrap_or(operations).to_string());
+        let mut command = daemon.agentwatch(&["exec", "--agent", "bench", "--", "aw-act", "--dir"]);
+        command.arg(folder.path()).args(["load", "--op", self.op, "--files", &n, "--rate", &rate]);
+        let output = command.args(["--distinct", &distinct]).stderr(Stdio::inherit()).output();
+        let output = output.context("cannot start `agentwatch exec`")?;
+        ensure!(output.status.success(), "aw-act ended with {}", output.status);
+        let truth: Truth = serde_json::from_slice(&output.stdout).context("aw-act gave no list")?;
+        let did =
+            truth.facts.iter().filter(|(kind, _)| kind.starts_with("file.")).map(|(_, count)| count).sum();
+        let told = settle(&mut log, did)?;
+        let nanoseconds = truth.facts.get("elapsed_ns").context("aw-act tells no time")?;
+        Ok(Load {
+            name: self.name.to_owned(),
+            wanted: self.rate,
+            did,
+            seconds: *nanoseconds as f64 / 1e9,
+            events: told.events,
+            folded: told.stand_for - told.events,
+            lost: told.lost,
+        })
+    }
+}
+
+/// Waits for the end of the session, and then a while for what may still come, until the sum is right.
+fn settle(log: &mut LogReader, did: u64) -> Result<Told> {
+    let start = Instant::now();
+    let mut ended = None;
+    loop {
+        let kinds = log.read()?;
+        let mut sum = Told::default();
+        for told in kinds.iter().filter(|(kind, _)| kind.starts_with("file.")).map(|(_, told)| told) {
+            sum.events += told.events;
+            sum.stand_for += told.stand_for;
+            sum.lost += told.lost;
+        }
+        if ended.is_none() && kinds.contains_key("session.end") {
+            ended = Some(Instant::now());
+        }
+        if ended.is_some_and(|ended| sum.stand_for + sum.lost == did || ended.elapsed() > LATE) {
+            return Ok(sum);
+        }
+        ensure!(start.elapsed() < PATIENCE, "the log tells no end of the session within {PATIENCE:?}");
+        std::thread::sleep(TURN);
+    }
+}

@@ -1,0 +1,145 @@
+//! `cargo xtask bench`: what agentwatch costs, in instructions of a guest, beside what auditd costs.
+//!
+//! The host boots two guests and prints the tables; this same program measures inside them, and says what it
+//! found as one JSON object a line.
+
+mod audit;
+mod clock;
+mod cost;
+mod load;
+mod log;
+mod memory;
+mod report;
+
+use std::io::{self, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::cmd::say;
+use crate::programs::{Program, Programs};
+use crate::vm::{self, Sinks, VmSpec};
+
+/// The policy of the benchmarks: one agent that exists only by `agentwatch exec`.
+const POLICY: &str = "version: 1\nagents:\n  bench: {owner: bench@example.com}\n";
+/// How long a guest may measure: everything is emulated.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// Measure what agentwatch costs, beside auditd, in virtual machines.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The kernel's series.
+    #[arg(long, default_value = "6.1", value_parser = vm::SERIES)]
+    kernel: String,
+    /// Fewer repetitions: rougher figures, sooner.
+    #[arg(long)]
+    quick: bool,
+    /// Only this part.
+    #[arg(long, value_enum)]
+    only: Option<Measure>,
+    /// What is measured here, within a guest.
+    #[arg(long, hide = true, value_enum, conflicts_with = "only")]
+    guest: Option<Measure>,
+}
+
+/// What is measured in one guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Measure {
+    /// Instructions per operation.
+    Cost,
+    /// Losses under load, and memory.
+    Load,
+}
+
+/// What a guest found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Found {
+    Cost(cost::Cost),
+    Load(load::Load),
+    Memory(memory::Memory),
+}
+
+impl Found {
+    /// Tells the host.
+    fn tell(&self) -> Result<()> {
+        let line = serde_json::to_string(self).context("a figure cannot be written as JSON")?;
+        writeln!(io::stdout(), "{line}").context("the standard output is closed")
+    }
+}
+
+/// Measures and prints; gives the exit status to end with, which does not depend on the figures.
+///
+/// # Errors
+/// If something cannot be measured.
+pub fn main(args: &Args) -> Result<i32> {
+    match args.guest {
+        Some(Measure::Cost) => cost::measure(args.quick).map(|()| 0),
+        Some(Measure::Load) => {
+            load::measure(args.quick).and_then(|()| memory::measure(args.quick)).map(|()| 0)
+        }
+        None => on_host(args).map(|()| 0),
+    }
+}
+
+fn on_host(args: &Args) -> Result<()> {
+    let programs = Programs::build(&[Program::Agentwatch, Program::Act, Program::Xtask])?;
+    let mut found = Vec::new();
+    for measure in [Measure::Cost, Measure::Load] {
+        if args.only.is_none_or(|only| only == measure) {
+            found.extend(in_guest(args, measure, &programs)?);
+        }
+    }
+    let text = report::text(&args.kernel, &found);
+    io::stdout().lock().write_all(text.as_bytes()).context("the standard output is closed")
+}
+
+fn in_guest(args: &Args, measure: Measure, programs: &Programs) -> Result<Vec<Found>> {
+    let counts = measure == Measure::Cost;
+    let mut command: Vec<String> = ["xtask", "bench", "--guest"].map(str::to_owned).to_vec();
+    command.push(if counts { "cost" } else { "load" }.to_owned());
+    command.extend(args.quick.then(|| "--quick".to_owned()));
+    let spec = VmSpec {
+        kernel: args.kernel.clone(),
+        cpus: if counts { 1 } else { 2 },
+        icount: counts,
+        memory_mb: 4096,
+        packages: if counts { vec!["auditd".to_owned()] } else { Vec::new() },
+        command,
+        timeout: PATIENCE,
+        agentwatch: Some(programs.folder().to_owned()),
+        ..VmSpec::default()
+    };
+    let stdout = Lines::default();
+    let sinks = || Sinks { stdout: Box::new(stdout.clone()), stderr: Box::new(io::stderr()) };
+    let code = vm::run_into(&spec, &sinks)?;
+    let text = stdout.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if code != 0 {
+        bail!("measuring failed in the guest, which ended with {code}; its messages are above");
+    }
+    let text = String::from_utf8(text).context("the guest's figures are not UTF-8")?;
+    text.lines()
+        .map(|line| serde_json::from_str(line).with_context(|| format!("no figure: `{line}`")))
+        .collect()
+}
+
+/// A sink that keeps what comes.
+#[derive(Debug, Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Tells the user of a step in the guest.
+fn step(text: &str) {
+    say(&format!("bench: {text}"));
+}

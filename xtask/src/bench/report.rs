@@ -1,0 +1,225 @@
+//! The tables: figures, targets, and whether each is reached.
+
+use super::Found;
+use super::cost::{Cost, OPERATIONS, Setting};
+use super::load::Load;
+use super::memory::Memory;
+
+/// What a process outside any session may pay, in percent of the bare operation.
+const OUTSIDE_TARGETS: [(&str, f64); 2] = [("open + close", 8.0), ("fork + exec + wait", 1.0)];
+/// What agentwatch may add inside a session, as a share of what auditd adds.
+const INSIDE_TARGET: f64 = 0.1;
+/// What the daemon may have resident, in KiB.
+const MEMORY_TARGET_KIB: u64 = 64 * 1024;
+/// Events a second at which nothing may be lost.
+const RATE_TARGET: u64 = 50_000;
+/// How much memory may differ between the first and the last look during a load, in percent.
+const STEADY_PERCENT: f64 = 10.0;
+
+/// All that was found.
+#[must_use]
+pub fn text(kernel: &str, found: &[Found]) -> String {
+    let costs: Vec<&Cost> =
+        found.iter().filter_map(|found| if let Found::Cost(it) = found { Some(it) } else { None }).collect();
+    let loads: Vec<&Load> =
+        found.iter().filter_map(|found| if let Found::Load(it) = found { Some(it) } else { None }).collect();
+    let memory: Vec<&Memory> = found
+        .iter()
+        .filter_map(|found| if let Found::Memory(it) = found { Some(it) } else { None })
+        .collect();
+    let mut text = format!("\nagentwatch on Linux {kernel}\n");
+    if !costs.is_empty() {
+        text += &cost_table(&costs);
+    }
+    if !loads.is_empty() {
+        text += &load_table(&loads);
+    }
+    if !memory.is_empty() {
+        text += &memory_table(&memory);
+    }
+    text
+}
+
+fn cost_table(costs: &[&Cost]) -> String {
+    let mut text =
+        "\nInstructions per operation, of the whole machine (one CPU, -icount, mitigations=off)\n\n"
+            .to_owned();
+    text +=
+        &row(["operation", "bare", "outside", "", "inside adds", "events", "auditd adds", "inside/auditd"]);
+    for operation in &OPERATIONS {
+        let of =
+            |setting| costs.iter().find(|cost| cost.operation == operation.name && cost.setting == setting);
+        let (Some(bare), Some(outside), Some(inside), Some(audited)) =
+            (of(Setting::Bare), of(Setting::Outside), of(Setting::Inside), of(Setting::Audited))
+        else {
+            continue;
+        };
+        let percent = (outside.instructions / bare.instructions - 1.0) * 100.0;
+        let adds = |cost: &Cost| cost.instructions - bare.instructions;
+        let share = adds(inside) / adds(audited);
+        text += &row([
+            operation.name,
+            &grouped(bare.instructions),
+            &grouped(outside.instructions),
+            &format!("{percent:+.1} %"),
+            &grouped(adds(inside)),
+            &format!("{:.2}", inside.events),
+            &grouped(adds(audited)),
+            &format!("{share:.3}"),
+        ]);
+        let target = OUTSIDE_TARGETS.iter().find(|(name, _)| *name == operation.name);
+        if let Some((_, limit)) = target {
+            text += &verdict(percent <= *limit, &format!("outside {percent:+.1} %, at most {limit} %"));
+        }
+        text +=
+            &verdict(share <= INSIDE_TARGET, &format!("inside/auditd {share:.3}, at most {INSIDE_TARGET}"));
+        text += &notes(&[inside, audited]);
+        if let Some(again) = of(Setting::BareAgain) {
+            let drift = (again.instructions / bare.instructions - 1.0) * 100.0;
+            text += &format!("    bare once more, after agentwatch: {drift:+.1} %, which is noise\n");
+        }
+    }
+    text
+}
+
+fn notes(costs: &[&Cost]) -> String {
+    let lossy = costs.iter().filter(|cost| cost.lost > 0);
+    lossy
+        .map(|cost| {
+            format!("    {:?}: {} records were lost, which made it cheaper\n", cost.setting, cost.lost)
+        })
+        .collect()
+}
+
+fn load_table(loads: &[&Load]) -> String {
+    let mut text = "\nFile events from one session, two CPUs\n\n".to_owned();
+    text += &row(["run", "wanted/s", "reached/s", "did", "events", "folded", "lost", "unaccounted"]);
+    for load in loads {
+        let rate = load.did as f64 / load.seconds.max(f64::MIN_POSITIVE);
+        let unaccounted =
+            i128::from(load.did) - i128::from(load.events) - i128::from(load.folded) - i128::from(load.lost);
+        let wanted = load.wanted.map_or_else(|| "max".to_owned(), |wanted| grouped(wanted as f64));
+        text += &row([
+            &load.name,
+            &wanted,
+            &grouped(rate),
+            &load.did.to_string(),
+            &load.events.to_string(),
+            &load.folded.to_string(),
+            &load.lost.to_string(),
+            &unaccounted.to_string(),
+        ]);
+        text += &verdict(unaccounted == 0, "did = events + folded + lost");
+        if load.wanted.is_some_and(|wanted| wanted >= RATE_TARGET) {
+            // A machine too slow to make so many proves nothing about them.
+            let reached = rate >= RATE_TARGET as f64 * 0.98;
+            let what =
+                if reached { "nothing lost" } else { "nothing lost, at the rate that this machine reached" };
+            text += &verdict(load.lost == 0, &format!("{what}: {:.0} events a second", rate));
+        }
+    }
+    text
+}
+
+fn memory_table(looks: &[&Memory]) -> String {
+    let mut text = "\nMemory of the daemon, KiB\n\n".to_owned();
+    text += &row(["when", "resident", "peak", "anonymous", "Pss", "", "", ""]);
+    for look in looks {
+        let numbers =
+            [look.rss_kib, look.peak_kib, look.anonymous_kib, look.pss_kib].map(|kib| grouped(kib as f64));
+        let [rss, peak, anonymous, pss] = &numbers;
+        text += &row([&look.when, rss, peak, anonymous, pss, "", "", ""]);
+    }
+    let peak = looks.iter().map(|look| look.rss_kib.max(look.peak_kib)).max().unwrap_or_default();
+    text += &verdict(
+        peak < MEMORY_TARGET_KIB,
+        &format!("at most {} KiB, under {}", grouped(peak as f64), grouped(MEMORY_TARGET_KIB as f64)),
+    );
+    let loaded: Vec<_> = looks.iter().filter(|look| look.when.starts_with("after")).collect();
+    if let (Some(first), Some(last)) = (loaded.first(), loaded.last()) {
+        let grown = (last.rss_kib as f64 / first.rss_kib as f64 - 1.0) * 100.0;
+        text += &verdict(
+            grown <= STEADY_PERCENT,
+            &format!("steady: {grown:+.1} % from the first to the last look under load"),
+        );
+    }
+    text
+}
+
+fn verdict(reached: bool, what: &str) -> String {
+    format!("    {} {what}\n", if reached { "reached:    " } else { "NOT REACHED:" })
+}
+
+fn row(cells: [&str; 8]) -> String {
+    let [first, rest @ ..] = cells;
+    let mut line = format!("{first:34}");
+    line.extend(rest.iter().map(|cell| format!(" {cell:>13}")));
+    format!("{}\n", line.trim_end())
+}
+
+/// A number with commas between its thousands.
+fn grouped(number: f64) -> String {
+    let digits = format!("{:.0}", number.abs());
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    if number <= -0.5 { format!("-{text}") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped() {
+        let groups = [0.0, 999.4, 1000.0, -1234567.0, -0.2].map(grouped);
+        assert_eq!(groups, ["0", "999", "1,000", "-1,234,567", "0"]);
+    }
+
+    #[test]
+    fn targets_are_judged() {
+        let cost = |setting, instructions| {
+            Found::Cost(Cost {
+                operation: "open + close".to_owned(),
+                setting,
+                instructions,
+                events: 0.5,
+                lost: 0,
+            })
+        };
+        let found = |outside, inside| {
+            [
+                cost(Setting::Bare, 6000.0),
+                cost(Setting::Outside, outside),
+                cost(Setting::Inside, inside),
+                cost(Setting::Audited, 186_000.0),
+            ]
+        };
+        let good = text("6.1", &found(6300.0, 20_000.0));
+        assert!(good.contains("reached:     outside +5.0 %, at most 8 %"), "{good}");
+        assert!(good.contains("reached:     inside/auditd 0.078, at most 0.1"), "{good}");
+        let bad = text("6.1", &found(6600.0, 40_000.0));
+        assert_eq!(bad.matches("NOT REACHED").count(), 2, "{bad}");
+    }
+
+    #[test]
+    fn what_is_missing_in_the_account_is_said() {
+        let load = |lost| Load {
+            name: "x".to_owned(),
+            wanted: Some(50_000),
+            did: 100,
+            seconds: 0.002,
+            events: 60,
+            folded: 30,
+            lost,
+        };
+        let exact = text("6.1", &[Found::Load(load(10))]);
+        assert!(exact.contains("reached:     did = events"), "{exact}");
+        assert!(exact.contains("NOT REACHED: nothing lost"), "{exact}");
+        assert!(text("6.1", &[Found::Load(load(9))]).contains("NOT REACHED: did = events"));
+    }
+}
