@@ -14,7 +14,7 @@ pub const ARGS_CHUNK_BYTES: usize = 16 * 1024;
 /// [`crate::record::args_flag::TRUNCATED`].
 pub const ARGS_CHUNKS: u32 = 128;
 /// Bytes of a command line that are matched against `run` patterns at exec.
-pub const MATCH_COMMAND_BYTES: u32 = 2048;
+pub const MATCH_COMMAND_BYTES: u32 = 1024;
 /// Bytes of a program's or a cgroup's path that are matched.
 pub const MATCH_PATH_BYTES: u32 = 1024;
 /// Live processes in sessions. Past it a child is not followed and the loss is counted.

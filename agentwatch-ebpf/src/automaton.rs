@@ -14,12 +14,6 @@ use crate::maps::AUTOMATON;
 /// Bytes of a base name that are looked at where a cheap look must do.
 pub const GLANCE_BYTES: usize = 64;
 
-/// All ones where the byte is zero.
-#[inline(always)]
-pub const fn zero_mask(byte: u8) -> u32 {
-    ((byte as u32).wrapping_sub(1) as i32 >> 31) as u32
-}
-
 /// The text that is matched.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Text {
@@ -81,20 +75,16 @@ impl Matching {
         unsafe { (&raw const (*self.automaton).accept).cast::<u32>().add(state).read_volatile() }
     }
 
-    /// Reads what stands behind the last slash, and the NUL that ends it. By masks and not by branches, for the
-    /// verifier's sake.
+    /// The state, to be kept elsewhere.
     #[inline(always)]
-    pub fn read_base_name(&mut self, text: &[u8; GLANCE_BYTES]) {
-        let start = self.state;
-        let mut live = u32::MAX;
-        for byte in text {
-            let before = self.state;
-            self.step(*byte);
-            let slash = zero_mask(*byte ^ b'/');
-            let next = (self.state & !slash) | (start & slash);
-            self.state = (before & !live) | (next & live);
-            live &= !zero_mask(*byte);
-        }
+    pub fn state(self) -> u32 {
+        self.state
+    }
+
+    /// The same automaton in a state that was kept.
+    #[inline(always)]
+    pub fn at(self, state: u32) -> Self {
+        Self { state, ..self }
     }
 
     /// Reads `len` bytes of a path.

@@ -16,7 +16,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    automaton::{GLANCE_BYTES, Matching, Text, zero_mask},
+    automaton::{GLANCE_BYTES, Matching, Text},
     kernel::{Address, at_most, field, offset, pointer},
     maps::{PROCESSES, SESSIONS},
     path::{self, Place, Walk},
@@ -189,17 +189,18 @@ impl Image {
     /// program's own, or one by which the agent (`matched`: index plus one) is recognised.
     #[inline(never)]
     fn named_as_itself(&self, matched: u32) -> bool {
-        let mut given = [0u8; GLANCE_BYTES];
-        let mut own = [0u8; GLANCE_BYTES];
+        let nobody = Member::nobody(self.task);
+        let Some(record) = Record::take::<ExecBody>(&nobody, RecordKind::Exec) else { return false };
+        let tail = record.tail();
         let text = pointer(self.place().dentry, offset!(dentry_d_name) + offset!(qstr_name));
-        // SAFETY: the helpers write at most the size of each buffer.
-        unsafe {
-            bpf_probe_read_kernel_str(own.as_mut_ptr().cast(), GLANCE_BYTES as u32, text.cast());
-            bpf_probe_read_user(given.as_mut_ptr().cast(), GLANCE_BYTES as u32, self.args as *const _);
-        }
-        let Some(mut name) = Matching::begin(Text::Program) else { return false };
-        name.read_base_name(&given);
-        base_name_hash(&given) == base_name_hash(&own) || name.accepted() == matched
+        // SAFETY: the tail has room for both names.
+        unsafe { bpf_probe_read_kernel_str(tail.cast(), GLANCE_BYTES as u32, text.cast()) };
+        let own = base_name(&record);
+        // SAFETY: as above.
+        unsafe { bpf_probe_read_user(tail.cast(), GLANCE_BYTES as u32, self.args as *const _) };
+        let given = base_name(&record);
+        record.release();
+        given.hash == own.hash || given.accepted == matched
     }
 
     /// Copies up to `most` bytes of arguments from `offset`; gives how many, or 0 on a fault.
@@ -214,18 +215,38 @@ impl Image {
     }
 }
 
-/// Hashes what stands behind the last slash. By masks and not by branches: with those the verifier's work would
-/// grow with the square of the length. That two names might share a hash makes a sub-agent of a tool, no more.
-#[inline(always)]
-fn base_name_hash(text: &[u8; GLANCE_BYTES]) -> u32 {
-    let mut hash = 0u32;
-    let mut live = u32::MAX;
-    for byte in text {
-        live &= !zero_mask(*byte);
-        let longer = hash.wrapping_mul(31).wrapping_add(u32::from(*byte)) & !zero_mask(*byte ^ b'/');
-        hash = (hash & !live) | (longer & live);
+/// What is known about a base name.
+struct BaseName {
+    /// Tells names apart. That two might share one makes a sub-agent of a tool, no more.
+    hash: u64,
+    /// The agent that a program of this name in no folder would be: index plus one, or 0.
+    accepted: u32,
+}
+
+/// Reads the name at the beginning of a record's tail, from behind its last slash. What it knows so far lies in the
+/// buffer, where the verifier does not follow it: see [`path::Walk`].
+#[inline(never)]
+fn base_name(record: &Record) -> BaseName {
+    let Some(start) = Matching::begin(Text::Program) else { return BaseName { hash: 0, accepted: 0 } };
+    let known = record.known();
+    known.set(0, start.state());
+    for index in 0..GLANCE_BYTES {
+        // SAFETY: inside the tail.
+        let byte = unsafe { record.tail().add(index).read_volatile() };
+        if byte == 0 {
+            break;
+        }
+        if byte == b'/' {
+            known.set(0, start.state());
+        } else {
+            let mut here = start.at(known.state());
+            here.step(byte);
+            known.set(known.hash().wrapping_mul(31).wrapping_add(u64::from(byte)), here.state());
+        }
     }
-    hash
+    let mut end = start.at(known.state());
+    end.step(0);
+    BaseName { hash: known.hash(), accepted: end.accepted() }
 }
 
 impl Member {

@@ -36,7 +36,45 @@ pub const RECORD_BYTES: usize = FIXED_BYTES + TAIL_BYTES + NAME_BYTES;
 pub struct Scratch {
     busy: u64,
     walk: Walk,
+    known: Known,
     record: [u8; RECORD_BYTES],
+}
+
+/// Two words that a program keeps in the buffer and not in registers: see [`path::Walk`].
+#[repr(C)]
+pub struct Known {
+    hash: u64,
+    state: u64,
+}
+
+/// Where [`Known`] lies.
+#[derive(Clone, Copy)]
+pub struct KnownPlace(*mut Known);
+
+impl KnownPlace {
+    /// Keeps both.
+    #[inline(always)]
+    pub fn set(self, hash: u64, state: u32) {
+        // SAFETY: a scratch buffer in use, valid for the whole run of the program.
+        unsafe {
+            (&raw mut (*self.0).hash).write_volatile(hash);
+            (&raw mut (*self.0).state).write_volatile(u64::from(state));
+        }
+    }
+
+    /// The hash.
+    #[inline(always)]
+    pub fn hash(self) -> u64 {
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.0).hash).read_volatile() }
+    }
+
+    /// The state.
+    #[inline(always)]
+    pub fn state(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.0).state).read_volatile() as u32 }
+    }
 }
 
 /// A scratch buffer in use, with the place of the tail's end.
@@ -64,6 +102,13 @@ impl Record {
     fn start(&self) -> *mut u8 {
         // SAFETY: the field of a map value that is valid for the whole run of the program.
         unsafe { (&raw mut (*self.scratch).record).cast() }
+    }
+
+    /// Two words of the buffer.
+    #[inline(always)]
+    pub fn known(&self) -> KnownPlace {
+        // SAFETY: as above.
+        KnownPlace(unsafe { &raw mut (*self.scratch).known })
     }
 
     /// Where the walk that appends to the tail stands.
