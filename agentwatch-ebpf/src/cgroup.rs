@@ -1,5 +1,14 @@
 //! Sessions by cgroup, and so by systemd unit.
 
+use crate::{
+    atomic,
+    automaton::{Matching, Text},
+    kernel::{Address, field, offset, pointer},
+    maps::{CGROUPS, CONTROL, PROCESSES, SESSIONS},
+    process::announce,
+    record::{ANY, Record, count_loss},
+    session::{self, Member, Task, control_word, current_task, process_start},
+};
 use agentwatch_common::{
     kind::{Attribution, LossReason, RecordKind},
     limits::MATCH_PATH_BYTES,
@@ -9,15 +18,6 @@ use aya_ebpf::{
     helpers::generated::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str},
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
-};
-use crate::{
-    atomic,
-    automaton::{Matching, Text},
-    kernel::{Address, field, offset, pointer},
-    maps::{CGROUPS, CONTROL, PROCESSES, SESSIONS},
-    process::announce,
-    record::{ANY, Record, count_loss},
-    session::{self, Member, Task, control_word, current_task, process_start},
 };
 
 /// Id of a cgroup: the inode number of its folder.

@@ -49,7 +49,10 @@ fn attribute(image: &Image) {
         if matched == 0 {
             join_quietly(image);
         } else {
-            start(image, &Beginning { parent: 0, matched, attribution: Attribution::MatchedExec });
+            start(
+                image,
+                &Beginning { parent: 0, matched, attribution: Attribution::MatchedExec, told_by_exec: BEGUN },
+            );
         }
         return;
     };
@@ -57,7 +60,15 @@ fn attribute(image: &Image) {
         let kept = member.flags & process_flag::LOW & !process_flag::LAUNCHING;
         set_flags(&member, kept | matched << process_flag::MATCHED_SHIFT);
     } else {
-        start(image, &Beginning { parent: member.session, matched, attribution: Attribution::MatchedExec });
+        start(
+            image,
+            &Beginning {
+                parent: member.session,
+                matched,
+                attribution: Attribution::MatchedExec,
+                told_by_exec: BEGUN,
+            },
+        );
     }
 }
 
@@ -102,9 +113,14 @@ fn join_quietly(image: &Image) {
         crate::process::announce(image.task, pid, found.session, &found, cgroup_id(image.task));
     } else if let Some(agent) = user::agent_of(image.task) {
         let matched = agent + 1;
-        start(image, &Beginning { parent: 0, matched, attribution: Attribution::MatchedUser });
+        start(
+            image,
+            &Beginning { parent: 0, matched, attribution: Attribution::MatchedUser, told_by_exec: BEGUN },
+        );
     }
 }
+
+const BEGUN: u32 = process_flag::BEGUN;
 
 /// A program that has just been put in place.
 struct Image {
@@ -208,9 +224,8 @@ impl Image {
     fn copy_args(&self, to: *mut u8, offset: u64, most: u64) -> u64 {
         let len = at_most(self.args_len.wrapping_sub(offset), most);
         // SAFETY: the caller's buffer has room for `most`, which is at most ARGS_CHUNK_BYTES.
-        let status = unsafe {
-            bpf_probe_read_user(to.cast(), len as u32, self.args.wrapping_add(offset) as *const _)
-        };
+        let status =
+            unsafe { bpf_probe_read_user(to.cast(), len as u32, self.args.wrapping_add(offset) as *const _) };
         if status == 0 { len } else { 0 }
     }
 }

@@ -44,7 +44,11 @@ pub fn read_field<T: Copy>(base: Address, offset: usize) -> T {
     // SAFETY: the helper writes the size it is given, zeros on a fault, and copes with any source address. All
     // types read here are plain integers and addresses.
     unsafe {
-        bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, base.wrapping_add(offset).cast());
+        bpf_probe_read_kernel(
+            value.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            base.wrapping_add(offset).cast(),
+        );
         value.assume_init()
     }
 }

@@ -155,9 +155,8 @@ fn step(tail: *mut u8, walk: *mut Walk) -> bool {
     }
     let name = pointer(dentry, offset!(dentry_d_name) + offset!(qstr_name));
     // SAFETY: `at` is at most TAIL_BYTES - NAME_BYTES here, and a name of NAME_BYTES fits behind it.
-    let read = unsafe {
-        bpf_probe_read_kernel_str(tail.add(at as usize).cast(), NAME_BYTES as u32, name.cast())
-    };
+    let read =
+        unsafe { bpf_probe_read_kernel_str(tail.add(at as usize).cast(), NAME_BYTES as u32, name.cast()) };
     if read <= 0 {
         state!(walk, flags = state!(walk, flags) | u64::from(path_flag::FAULT));
         return true;

@@ -18,8 +18,8 @@ use aya_ebpf::{
 use crate::{
     atomic,
     kernel::{at_most, constant},
-    path::{self, Walk},
     maps::{CONTROL, EVENTS, LOSSES, SCRATCH, SCRATCH_SLOTS},
+    path::{self, Walk},
     session::Member,
 };
 

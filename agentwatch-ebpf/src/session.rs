@@ -126,6 +126,8 @@ pub struct Beginning {
     pub matched: u32,
     /// How it was recognised.
     pub attribution: Attribution,
+    /// [`process_flag::BEGUN`] where the exec that is under way tells of it, else 0.
+    pub told_by_exec: u32,
 }
 
 /// Begins a session with the process `pid` as its first, and gives its number.
@@ -147,7 +149,8 @@ pub fn begin(pid: u32, start_ns: u64, beginning: &Beginning) -> Option<u64> {
     };
     // A full table costs a restarted daemon the session's parent, and not the session.
     let _ = SESSIONS.insert(session, entry, ANY);
-    let flags = process_flag::ROOT | process_flag::BEGUN | beginning.matched << process_flag::MATCHED_SHIFT;
+    let flags =
+        process_flag::ROOT | beginning.told_by_exec | beginning.matched << process_flag::MATCHED_SHIFT;
     join(pid, start_ns, session, agent, flags).then_some(session)
 }
 

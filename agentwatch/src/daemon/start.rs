@@ -157,6 +157,7 @@ impl Daemon {
         }
         log.flush()?;
 
+        release_memory();
         let (mailbox, inbox) = api::mailbox()?;
         let server = api::serve(lock, mailbox)?;
         Ok(Self {
@@ -208,6 +209,13 @@ impl Daemon {
             Err(error) => tracing::error!("the policy in force stays in force: {error}"),
         }
     }
+}
+
+/// Gives back what reading the kernel's type information and all of `/proc` took: the daemon needs a small part of
+/// it ever again.
+fn release_memory() {
+    // SAFETY: no arguments that matter, no state but the allocator's own; safe to call at any time.
+    unsafe { libc::malloc_trim(0) };
 }
 
 /// The agents of the policy and the known ones.
