@@ -99,7 +99,7 @@ pub fn run(args: &EventsArgs, paths: &Paths) -> anyhow::Result<u8> {
     if code == exit::FAILED {
         return Err(failed);
     }
-    failure::report(&failed);
+    let _ = failure::report(&failed);
     Ok(code)
 }
 
@@ -120,7 +120,9 @@ fn form(text: &str) -> Result<Form, String> {
     match text {
         "compact" => Ok(Form::Compact),
         "json" => Ok(Form::Json),
-        "ocsf" => Err("OCSF is not written yet: use json, which names fields as OpenTelemetry does".to_owned()),
+        "ocsf" => {
+            Err("OCSF is not written yet: use json, which names fields as OpenTelemetry does".to_owned())
+        }
         _ => Err("there are the forms compact and json".to_owned()),
     }
 }
@@ -345,7 +347,7 @@ impl Output {
         let unreadable = std::mem::take(&mut self.unreadable);
         if unreadable > 0 {
             tell(&format!(
-                "{unreadable} events were written by another version of agentwatch and are not shown: `-o json` \
+                "events that another version of agentwatch wrote are not shown ({unreadable} of them): `-o json` \
                  shows them"
             ));
         }

@@ -28,6 +28,7 @@ pub struct Cli {
 enum Command {
     Run(run::RunArgs),
     Exec(exec::ExecArgs),
+    Events(events::EventsArgs),
     Agents(agents::AgentsArgs),
     Tree(tree::TreeArgs),
     Doctor(doctor::DoctorArgs),
@@ -42,6 +43,7 @@ impl Cli {
         match &self.command {
             Command::Run(args) => run::run(args, &self.paths),
             Command::Exec(args) => exec::run(args, &self.paths),
+            Command::Events(args) => events::run(args, &self.paths),
             Command::Agents(args) => agents::run(args, &self.paths),
             Command::Tree(args) => tree::run(args, &self.paths),
             Command::Doctor(args) => doctor::run(args, &self.paths),

@@ -101,7 +101,9 @@ fn a_follower_reads_a_removed_segment_to_its_end_and_reports_those_it_never_had(
     }
     let Some(Item::Line(first)) = follower.next_item().unwrap() else { panic!("the first event was there") };
     assert_eq!(first.head.seq, 1);
-    let Some(Item::Missing { first, last }) = follower.next_item().unwrap() else { panic!("segments are gone") };
+    let Some(Item::Missing { first, last }) = follower.next_item().unwrap() else {
+        panic!("segments are gone")
+    };
     assert_eq!(first, 2);
     let Some(Item::Line(next)) = follower.next_item().unwrap() else { panic!("the last segment stays") };
     assert_eq!(next.head.seq, last + 1);

@@ -6,6 +6,7 @@
 //! the last whole line, and what cannot be read is moved aside (`*.damaged`) and said, never dropped.
 
 mod follow;
+mod json;
 mod line;
 mod lines;
 mod losses;

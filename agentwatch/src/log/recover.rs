@@ -39,12 +39,12 @@ impl fmt::Display for Damaged {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "{} lines ({} bytes, the first at byte {}) of `{}` could not be read after an unclean end; they are \
+            "`{}` held what is no event, after an unclean end (lines: {}, bytes: {}, the first at byte {}); it is \
              kept in `{}`",
+            self.segment.display(),
             self.lines,
             self.bytes,
             self.offset,
-            self.segment.display(),
             self.side_file.display()
         )
     }

@@ -6,6 +6,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use super::json;
 use super::line::time_and_seq;
 use super::losses::{Losses, Trouble, host_event};
 use super::recover::{Recovery, mend};
@@ -216,7 +217,7 @@ impl Log {
     fn push(&mut self, event: &mut Event) {
         event.seq = self.next_seq;
         let before = self.buffer.len();
-        if let Err(error) = serde_json::to_writer(&mut self.buffer, event) {
+        if let Err(error) = json::write(&mut self.buffer, event) {
             // No type of an event can fail; should one ever, its event is counted and not half written.
             self.buffer.truncate(before);
             event.seq = 0;
@@ -375,8 +376,8 @@ impl Removed {
     fn sentence(&self, next_first: u64) -> Option<String> {
         let first = self.first_seq?;
         Some(format!(
-            "the oldest events, {first} to {}, were removed to keep the log within its limits: {} segments, {} \
-             bytes",
+            "the oldest events, {first} to {}, were removed to keep the log within its limits (segments: {}, \
+             bytes: {})",
             next_first.saturating_sub(1),
             self.segments,
             self.bytes

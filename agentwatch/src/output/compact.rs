@@ -26,13 +26,13 @@ const NONE: &str = "-";
 /// Adds the compact form of an event to `text`, without a newline.
 pub fn show(event: &Event, style: &Style, text: &mut String) {
     let loss = (event.kind == Kind::Loss).then_some(RED);
-    let session = if event.session.is_empty() { NONE } else { &event.session };
+    let session = if event.session.is_empty() { NONE.to_owned() } else { word(&event.session) };
     let process = event.process.as_ref().map_or_else(|| NONE.to_owned(), process);
     let verdict = if has_verdict(event.kind) { event.verdict.name() } else { NONE };
     // The least widths of the columns, in characters.
     let fields = [
         Field { text: local_time(&event.time, &style.zone), width: 29, colour: Some(DIM) },
-        Field { text: word(session), width: 16, colour: loss.or(Some(CYAN)) },
+        Field { text: session, width: 16, colour: loss.or(Some(CYAN)) },
         Field { text: process, width: 18, colour: loss },
         Field { text: operation(event).to_owned(), width: 8, colour: loss },
         Field { text: counted(event), width: 44, colour: loss },
@@ -96,7 +96,9 @@ fn operation(event: &Event) -> &'static str {
     match (event.kind, event.op) {
         (Kind::FileOpen, Some(op)) => op.name(),
         (Kind::Loss, _) => "LOSS",
-        (Kind::SessionStart | Kind::SessionEnd | Kind::DaemonStart | Kind::DaemonStop, _) => event.kind.name(),
+        (Kind::SessionStart | Kind::SessionEnd | Kind::DaemonStart | Kind::DaemonStop, _) => {
+            event.kind.name()
+        }
         (Kind::LogRecovered | Kind::LogRemoved, _) => event.kind.name(),
         (kind, _) => kind.name().rsplit('.').next().unwrap_or_default(),
     }
@@ -112,7 +114,7 @@ fn counted(event: &Event) -> String {
 
 fn target(event: &Event) -> String {
     if let Some(loss) = &event.loss {
-        return format!("{} events of {} were lost ({})", loss.count, word(&loss.kind), word(&loss.reason));
+        return format!("lost: {} × {} ({})", loss.count, word(&loss.kind), word(&loss.reason));
     }
     if let Some(child) = &event.child {
         return format!("→ child {}", child.pid);

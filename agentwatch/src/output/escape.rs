@@ -76,7 +76,8 @@ fn is_hidden(character: char) -> bool {
     // Behind a letter, so that accents are not taken for standing alone.
     let mut behind_letter = [b'a', 0, 0, 0, 0];
     let length = behind_letter.get_mut(1..).map_or(0, |rest| character.encode_utf8(rest).len());
-    let text = behind_letter.get(..=length).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default();
+    let text =
+        behind_letter.get(..=length).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default();
     shapeless || text.escape_debug().nth(1) != Some(character)
 }
 
@@ -96,7 +97,11 @@ mod tests {
         assert_eq!(escape("\u{9b}2J\u{202e}\u{200b}\u{2028}"), "\\u{9b}2J\\u{202e}\\u{200b}\\u{2028}");
         assert_eq!(escape("\\n"), "\\\\n", "no text can look like an escaped one");
         assert_eq!(escape("a\u{a0}\u{3164}\u{fe0f}\u{e000}"), "a\\u{a0}\\u{3164}\\u{fe0f}\\u{e000}");
-        assert_eq!(escape("e\u{301} \u{939}\u{93f}"), "e\u{301} \u{939}\u{93f}", "accents and vowel signs show");
+        assert_eq!(
+            escape("e\u{301} \u{939}\u{93f}"),
+            "e\u{301} \u{939}\u{93f}",
+            "accents and vowel signs show"
+        );
     }
 
     #[test]
@@ -109,7 +114,8 @@ mod tests {
     fn is_harmless(character: char) -> bool {
         let bidi = matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
             | '\u{2066}'..='\u{2069}');
-        let width = matches!(character, '\u{200b}'..='\u{200d}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{85}');
+        let width =
+            matches!(character, '\u{200b}'..='\u{200d}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{85}');
         !(character.is_control() || bidi || width)
     }
 
@@ -138,10 +144,22 @@ mod tests {
         let part = prop_oneof![
             any::<u8>().prop_map(|byte| vec![byte]),
             any::<char>().prop_map(|character| character.to_string().into_bytes()),
-            proptest::char::range('\u{80}', '\u{a0}').prop_map(|character| character.to_string().into_bytes()),
-            proptest::char::range('\u{2000}', '\u{206f}').prop_map(|character| character.to_string().into_bytes()),
-            proptest::sample::select(vec!["\n", "\\", "\\n", "\\x1b", "\\xff", "\\u{202e}", "\x1b[2J", "\"", "x"])
-                .prop_map(|text| text.as_bytes().to_vec()),
+            proptest::char::range('\u{80}', '\u{a0}')
+                .prop_map(|character| character.to_string().into_bytes()),
+            proptest::char::range('\u{2000}', '\u{206f}')
+                .prop_map(|character| character.to_string().into_bytes()),
+            proptest::sample::select(vec![
+                "\n",
+                "\\",
+                "\\n",
+                "\\x1b",
+                "\\xff",
+                "\\u{202e}",
+                "\x1b[2J",
+                "\"",
+                "x"
+            ])
+            .prop_map(|text| text.as_bytes().to_vec()),
         ];
         proptest::collection::vec(part, 0..12).prop_map(|parts| parts.concat())
     }

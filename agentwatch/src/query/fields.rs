@@ -79,8 +79,9 @@ pub(super) fn holds_path(name: &str) -> bool {
 
 /// A sentence about a name that no event has. The name of a group of fields is one, too.
 pub(super) fn check(name: &str) -> Result<(), String> {
-    let within = |field: &&str| field.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-    if FIELDS.iter().any(|field| within(&field)) {
+    let within =
+        |field: &&str| field.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    if FIELDS.iter().any(within) {
         return Ok(());
     }
     let ends_so = |field: &&&str| field.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'));

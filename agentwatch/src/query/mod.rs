@@ -97,9 +97,10 @@ impl Filter {
     #[must_use]
     pub fn matches(&self, line: &Line<'_>) -> bool {
         self.matches_head(&line.head)
-            && self.expr.as_ref().is_none_or(|expr| {
-                serde_json::from_str(line.text).is_ok_and(|event| expr.holds(&event))
-            })
+            && self
+                .expr
+                .as_ref()
+                .is_none_or(|expr| serde_json::from_str(line.text).is_ok_and(|event| expr.holds(&event)))
     }
 
     fn matches_head(&self, head: &Head<'_>) -> bool {
@@ -107,7 +108,8 @@ impl Filter {
         any_name(&self.agents, &head.agent)
             && (self.sessions.is_empty() || self.sessions.iter().any(|name| name.is(&head.session)))
             && (self.ops.is_empty() || self.ops.iter().any(|op| op.name() == head.op))
-            && (self.verdicts.is_empty() || self.verdicts.iter().any(|verdict| verdict.name() == head.verdict))
+            && (self.verdicts.is_empty()
+                || self.verdicts.iter().any(|verdict| verdict.name() == head.verdict))
             && (self.kinds.is_empty() || self.kinds.iter().any(|kind| kind.is(&head.kind)))
             && self.since.as_ref().is_none_or(|since| *head.time >= **since)
             && self.until.as_ref().is_none_or(|until| *head.time <= **until)
@@ -155,10 +157,12 @@ impl KindName {
 pub fn parse_op(text: &str) -> Result<Op, String> {
     Op::from_name(text).ok_or_else(|| {
         let names: Vec<&str> = Op::ALL.iter().map(|op| op.name()).collect();
-        let kind = Kind::ALL.iter().map(|kind| kind.name()).find(|name| {
-            *name == text || name.split_once('.').is_some_and(|(_, last)| last == text)
-        });
-        let hint = kind.map(|kind| format!("; use `--kind {kind}` for this kind of event")).unwrap_or_default();
+        let kind = Kind::ALL
+            .iter()
+            .map(|kind| kind.name())
+            .find(|name| *name == text || name.split_once('.').is_some_and(|(_, last)| last == text));
+        let hint =
+            kind.map(|kind| format!("; use `--kind {kind}` for this kind of event")).unwrap_or_default();
         format!("there is no operation `{text}`: operations are {}{hint}", names.join(", "))
     })
 }

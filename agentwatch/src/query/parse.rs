@@ -45,7 +45,9 @@ impl Parser<'_> {
         let token = self.next();
         self.depth += 1;
         if self.depth > DEPTH {
-            return Err(self.error(token.column, format!("this is nested over {DEPTH} levels: write it flatter")));
+            return Err(
+                self.error(token.column, format!("this is nested over {DEPTH} levels: write it flatter"))
+            );
         }
         let node = match token.word {
             Word::Sign("!") => Node::Not(Box::new(self.not()?)),
@@ -110,7 +112,9 @@ impl Parser<'_> {
 
     fn matches(&mut self, name: Name) -> Result<Node, ExprError> {
         let token = self.next();
-        let Word::Text(pattern) = &token.word else { return Err(self.unexpected(&token, "a glob in quotes")) };
+        let Word::Text(pattern) = &token.word else {
+            return Err(self.unexpected(&token, "a glob in quotes"));
+        };
         let glob = if fields::holds_path(&name.0) {
             PathGlob::parse(pattern).map(Glob::Path)
         } else {

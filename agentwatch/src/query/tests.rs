@@ -83,7 +83,8 @@ fn expressions_say_what_they_mean() {
 
 #[test]
 fn a_key_that_holds_dots_is_found_whichever_way_it_is_split() {
-    let nested = json!({"process": {"executable": {"x": 1}, "executable.path": "/a", "container": {"id": "b"}}});
+    let nested =
+        json!({"process": {"executable": {"x": 1}, "executable.path": "/a", "container": {"id": "b"}}});
     for text in ["process.executable.path == '/a'", "process.container.id == 'b'"] {
         assert!(Expr::parse(text).unwrap().holds(&nested), "{text}");
     }
@@ -94,7 +95,11 @@ fn what_cannot_be_read_is_said_with_its_column() {
     let long = format!("{}seq == 1", "!".repeat(80));
     for (text, column, message) in [
         ("", 0, "a field, `!`, `(` or `has(` should stand here, not the end"),
-        ("process.pid == ", 15, "a number, a text in quotes, `true` or `false` should stand here, not the end"),
+        (
+            "process.pid == ",
+            15,
+            "a number, a text in quotes, `true` or `false` should stand here, not the end",
+        ),
         ("seq = 1", 4, "write `==` to compare"),
         ("seq == 1 & seq == 2", 9, "write `&&`"),
         ("seq == 1 seq == 2", 9, "`&&`, `||` or the end should stand here, not `seq`"),
@@ -221,7 +226,10 @@ fn times_are_read_as_people_write_them() {
     }
     for text in ["", "10", "soon", "25:00", "2026-02-30", "1000000000y", "1960-01-01"] {
         let error = parse_when(text, &now).unwrap_err();
-        assert!(error.starts_with(&format!("`{text}` is no time: write RFC 3339 (`2026-03-29T10:00:00Z`)")), "{error}");
+        assert!(
+            error.starts_with(&format!("`{text}` is no time: write RFC 3339 (`2026-03-29T10:00:00Z`)")),
+            "{error}"
+        );
     }
 }
 

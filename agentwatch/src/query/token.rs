@@ -98,7 +98,8 @@ impl<'a> Rest<'a> {
             '"' | '\'' => self.quoted(first),
             '0'..='9' | '-' => self.number(),
             'a'..='z' | 'A'..='Z' | '_' => {
-                let name = self.skip_while(|character| character.is_ascii_alphanumeric() || "_.".contains(character));
+                let name = self
+                    .skip_while(|character| character.is_ascii_alphanumeric() || "_.".contains(character));
                 Ok(Word::Name(name.to_owned()))
             }
             '=' => Err(self.error("write `==` to compare".to_owned())),
@@ -140,7 +141,9 @@ impl<'a> Rest<'a> {
         let Some((character, length)) = known else {
             self.column = begin;
             let known = "`\\\\`, `\\\"`, `\\'`, `\\n`, `\\r`, `\\t`, `\\x1b` and `\\u{202e}`";
-            return Err(self.error(format!("there is no such escape: {known} are known, and `\\\\` before a glob's own")));
+            return Err(self.error(format!(
+                "there is no such escape: {known} are known, and `\\\\` before a glob's own"
+            )));
         };
         self.skip(length);
         Ok(character)

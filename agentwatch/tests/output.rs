@@ -1,0 +1,417 @@
+//! The forms of events: golden files, renewed with `AGENTWATCH_BLESS=1`, and hostile texts.
+#![expect(clippy::unwrap_used, reason = "a test that finds nothing must fail")]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use agentwatch::event::bytes::encode;
+use agentwatch::event::{
+    Child, Encoding, Event, Exit, File, How, Kind, Loss, Network, ObservedText, Op, Process, Verdict,
+};
+use agentwatch::log::Line;
+use agentwatch::output::{Form, Style};
+use agentwatch::query::FIELDS;
+use jiff::tz::TimeZone;
+use proptest::prelude::*;
+
+fn style(form: Form, terminal: bool, colour: bool) -> Style {
+    Style { form, terminal, colour, zone: TimeZone::UTC }
+}
+
+fn text(text: &str) -> ObservedText {
+    ObservedText(text.to_owned())
+}
+
+fn show(event: &Event, style: &Style) -> String {
+    let stored = serde_json::to_string(event).unwrap();
+    let mut shown = String::new();
+    style.show(&Line::parse(stored.as_bytes()).unwrap(), &mut shown).unwrap();
+    shown
+}
+
+/// An event without any field that may be absent.
+fn bare(seq: u64, kind: Kind) -> Event {
+    Event {
+        time: format!("2026-11-21T03:37:12.{seq:03}456789Z"),
+        seq,
+        host: "build-7".into(),
+        boot_id: "1e0f4f0e-7d3c-4b1e-9f4f-6d5b3e9d2c11".into(),
+        kind,
+        op: None,
+        agent: "".into(),
+        owner: None,
+        session: "".into(),
+        parent_session: None,
+        attribution: None,
+        process: None,
+        file: None,
+        network: None,
+        child: None,
+        exit: None,
+        loss: None,
+        command: None,
+        verdict: Verdict::Allowed,
+        rule: None,
+        reason: None,
+        count: 1,
+        time_last: None,
+    }
+}
+
+fn of_session(seq: u64, kind: Kind, op: Option<Op>) -> Event {
+    Event {
+        op,
+        agent: "coding".into(),
+        session: "coding-7f3k2q".into(),
+        attribution: Some(How::Matched),
+        process: Some(Process {
+            pid: 4242,
+            start_time: 8_123_456_789,
+            ppid: 4200,
+            executable_path: text("/usr/bin/git"),
+            command_args: [text("git"), text("push")].into(),
+            uid: 1000,
+            cwd: text("/home/ada/work"),
+            ..Process::default()
+        }),
+        ..bare(seq, kind)
+    }
+}
+
+fn of_file(seq: u64, kind: Kind, op: Op, file: File) -> Event {
+    Event { file: Some(file), ..of_session(seq, kind, Some(op)) }
+}
+
+fn at(path: &str) -> File {
+    File { path: text(path), device: "259:2".into(), inode: Some(1_311_234), ..File::default() }
+}
+
+/// An event with every field there is. A field that is new in the model must be added here, so that the
+/// compiler reminds of [`FIELDS`].
+fn full(seq: u64) -> Event {
+    Event {
+        time: "2026-11-21T03:37:12.000000001Z".into(),
+        seq,
+        host: "build-7".into(),
+        boot_id: "1e0f4f0e-7d3c-4b1e-9f4f-6d5b3e9d2c11".into(),
+        kind: Kind::FileRename,
+        op: Some(Op::Delete),
+        agent: "coding".into(),
+        owner: Some("developer-platform@example.com".into()),
+        session: "coding-7f3k2q".into(),
+        parent_session: Some("ops-a1b2c3".into()),
+        attribution: Some(How::Launched),
+        process: Some(Process {
+            pid: 4242,
+            tid: Some(4243),
+            start_time: 8_123_456_789,
+            ppid: 4200,
+            executable_path: text("/usr/bin/%FFmv"),
+            executable_path_encoding: Some(Encoding::Percent),
+            command_args: [text("%FFmv"), text("a"), text("b")].into(),
+            command_args_encoding: Some(Encoding::Percent),
+            command_args_truncated: true,
+            uid: 1000,
+            cwd: text("/home/%FF"),
+            cwd_encoding: Some(Encoding::Percent),
+            container_id: Some("c0ffee".into()),
+        }),
+        file: Some(File {
+            path: text("deep/%FF/a%20b"),
+            path_encoding: Some(Encoding::Percent),
+            path_truncated: true,
+            root: Some("mnt:[4026532301]".into()),
+            container_path: Some(text("/work/a")),
+            path_to: Some(text("/tmp/%FE")),
+            path_to_encoding: Some(Encoding::Percent),
+            argument: Some(text("user.note")),
+            deleted: true,
+            device: "259:2".into(),
+            inode: Some(12),
+            flags: Some("RENAME_EXCHANGE".into()),
+            mode: Some("0644".into()),
+            uid: Some(0),
+            gid: Some(0),
+            size: Some(0),
+        }),
+        network: Some(Network {
+            transport: "unix".into(),
+            family: "unix".into(),
+            peer_address: Some(text("/run/%FF")),
+            peer_address_encoding: Some(Encoding::Percent),
+            peer_port: Some(1),
+            local_address: Some(text("@%FF")),
+            local_address_encoding: Some(Encoding::Percent),
+            local_port: Some(2),
+        }),
+        child: None,
+        exit: None,
+        loss: None,
+        command: None,
+        verdict: Verdict::WouldDeny,
+        rule: Some("keep away from production".into()),
+        reason: Some("the rule `keep away from production` covers it".into()),
+        count: 12,
+        time_last: Some("2026-11-21T03:37:13.000000001Z".into()),
+    }
+}
+
+fn network(
+    peer: Option<(&str, Option<u32>)>,
+    local: Option<(&str, Option<u32>)>,
+    transport: &str,
+) -> Network {
+    Network {
+        transport: transport.into(),
+        family: "ipv4".into(),
+        peer_address: peer.map(|(address, _)| text(address)),
+        peer_port: peer.and_then(|(_, port)| port),
+        local_address: local.map(|(address, _)| text(address)),
+        local_port: local.and_then(|(_, port)| port),
+        ..Network::default()
+    }
+}
+
+fn of_network(seq: u64, kind: Kind, network: Network) -> Event {
+    Event { network: Some(network), ..of_session(seq, kind, Some(Op::Connect)) }
+}
+
+fn said(seq: u64, kind: Kind, reason: &str) -> Event {
+    Event { reason: Some(reason.into()), ..bare(seq, kind) }
+}
+
+fn processes() -> Vec<Event> {
+    let fork = Child { pid: 4244, start_time: 8_200_000_000, namespace_pid: Some(3) };
+    let exec = |seq, command: &str| Event {
+        command: Some(text(command)),
+        ..of_session(seq, Kind::ProcessExec, Some(Op::Exec))
+    };
+    let ended = |seq, exit| Event { exit: Some(exit), ..of_session(seq, Kind::ProcessExit, None) };
+    vec![
+        Event { child: Some(fork), ..of_session(1, Kind::ProcessFork, None) },
+        exec(2, "git push --force origin main"),
+        Event { verdict: Verdict::Killed, rule: Some("destructive commands".into()), ..exec(3, "rm -rf /") },
+        exec(4, "sh -c x  denied  \"forged\""),
+        of_session(5, Kind::ProcessExec, Some(Op::Exec)),
+        ended(6, Exit { code: Some(3), signal: None }),
+        ended(7, Exit { code: None, signal: Some(9) }),
+    ]
+}
+
+fn files() -> Vec<Event> {
+    let renamed = File { path_to: Some(text("/srv/b c")), ..at("/srv/a") };
+    let linked = File { argument: Some(text("../target")), ..at("/srv/link") };
+    let gone = File { deleted: true, inode: None, ..at("/tmp/gone") };
+    let raw = File { path: text("/tmp/%FF%0A%25"), path_encoding: Some(Encoding::Percent), ..at("") };
+    vec![
+        of_file(10, Kind::FileOpen, Op::Read, File { flags: Some("O_RDONLY".into()), ..at("/etc/passwd") }),
+        Event { count: 12, ..of_file(11, Kind::FileOpen, Op::Write, at("/home/ada/work/notes.md")) },
+        Event {
+            verdict: Verdict::Denied,
+            rule: Some("secrets".into()),
+            ..of_file(12, Kind::FileOpen, Op::Read, at("/home/ada/.ssh/id_ed25519"))
+        },
+        of_file(13, Kind::FileRename, Op::Delete, renamed),
+        of_file(14, Kind::FileSymlink, Op::Write, linked),
+        of_file(15, Kind::FileDelete, Op::Delete, gone),
+        of_file(16, Kind::FileCreate, Op::Write, raw),
+        of_file(17, Kind::FileCreate, Op::Write, at("/tmp/%FF")),
+        of_file(
+            18,
+            Kind::FileCreate,
+            Op::Write,
+            at("/tmp/a\n2026-11-21T03:37:12.000Z  forged\u{1b}[2J\u{202e}\\n"),
+        ),
+        of_file(19, Kind::FileCreate, Op::Write, at("/tmp/x (deleted) ×7 \"")),
+        full(20),
+    ]
+}
+
+fn others() -> Vec<Event> {
+    let loss = Loss { kind: "file.open".into(), reason: "ring_full".into(), count: 7_000 };
+    vec![
+        of_network(30, Kind::NetConnect, network(Some(("10.20.0.7", Some(5432))), None, "tcp")),
+        of_network(31, Kind::NetSend, network(Some(("2001:db8::1", Some(53))), None, "udp")),
+        of_network(
+            32,
+            Kind::NetConnect,
+            network(Some(("/run/postgresql/.s.PGSQL.5432", None)), None, "unix"),
+        ),
+        of_network(33, Kind::NetListen, network(None, Some(("0.0.0.0", Some(8080))), "tcp")),
+        of_network(
+            34,
+            Kind::NetAccept,
+            network(Some(("10.0.0.9", Some(40_000))), Some(("10.0.0.1", Some(22))), "tcp"),
+        ),
+        of_network(35, Kind::NetConnect, network(Some(("2", Some(1024))), None, "vsock")),
+        Event { process: None, loss: Some(loss), ..of_session(40, Kind::Loss, Some(Op::Read)) },
+        Event { process: None, ..of_session(41, Kind::SessionStart, None) },
+        said(42, Kind::DaemonStart, "agentwatch 0.1.0 began"),
+        said(43, Kind::LogRecovered, "`/x` held what is no event"),
+    ]
+}
+
+fn samples() -> Vec<Event> {
+    [processes(), files(), others()].concat()
+}
+
+fn check_golden(name: &str, found: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("AGENTWATCH_BLESS").is_some() {
+        std::fs::write(&path, found).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == golden,
+        "this differs from {}; where it is meant to, renew it with AGENTWATCH_BLESS=1:\n{found}",
+        path.display()
+    );
+}
+
+fn all(style: &Style) -> String {
+    samples().iter().map(|event| show(event, style)).collect()
+}
+
+#[test]
+fn the_compact_form_is_as_agreed() {
+    check_golden("events-compact.txt", &all(&style(Form::Compact, false, false)));
+    check_golden("events-colour.txt", &all(&style(Form::Compact, true, true)));
+}
+
+#[test]
+fn json_is_as_agreed_and_comes_back_as_the_same_event() {
+    let stored = all(&style(Form::Json, false, false));
+    check_golden("events.jsonl", &stored);
+    check_golden("events-terminal.jsonl", &all(&style(Form::Json, true, false)));
+    for shown in [stored, all(&style(Form::Json, true, false))] {
+        let read: Vec<Event> = shown.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(read, samples());
+    }
+}
+
+/// Names of all values below `value`, with dots between the levels.
+fn names(value: &serde_json::Value, prefix: &str, found: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (name, field) in fields {
+                let dot = if prefix.is_empty() { "" } else { "." };
+                names(field, &format!("{prefix}{dot}{name}"), found);
+            }
+        }
+        _ => {
+            found.insert(prefix.to_owned());
+        }
+    }
+}
+
+#[test]
+fn expressions_know_the_fields_of_events_and_no_others() {
+    let mut found = BTreeSet::new();
+    for event in samples() {
+        names(&serde_json::to_value(event).unwrap(), "", &mut found);
+    }
+    assert_eq!(found, FIELDS.iter().map(|&field| field.to_owned()).collect());
+}
+
+/// Whether a character may reach a terminal inside a line.
+fn is_harmless(character: char) -> bool {
+    let directed = matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2066}'..='\u{2069}');
+    let shapeless = matches!(character, '\u{200b}'..='\u{200d}' | '\u{2028}' | '\u{2029}' | '\u{feff}');
+    !(character.is_control() || directed || shapeless)
+}
+
+fn hostile() -> impl Strategy<Value = (ObservedText, Option<Encoding>)> {
+    let part = prop_oneof![
+        any::<u8>().prop_map(|byte| vec![byte]),
+        any::<char>().prop_map(|character| character.to_string().into_bytes()),
+        proptest::sample::select(vec![
+            "\n",
+            "\r",
+            "\x1b[2J",
+            "\x7f",
+            "\u{9b}2J",
+            "\u{202e}",
+            "\u{200b}",
+            "\u{2028}",
+            "\\",
+            "\"",
+            "  ",
+            " ",
+            "denied",
+            "→",
+            " ×7",
+            "(deleted)",
+            "-",
+            "%41",
+        ])
+        .prop_map(|text| text.as_bytes().to_vec()),
+    ];
+    proptest::collection::vec(part, 0..12).prop_map(|parts| {
+        let (text, encoded) = encode(&parts.concat());
+        (text, encoded.then_some(Encoding::Percent))
+    })
+}
+
+/// The fields of a compact line: two or more spaces stand between them, quoted ones hold any.
+fn split(line: &str) -> Vec<String> {
+    let mut fields = vec![String::new()];
+    let (mut quoted, mut escaped, mut spaces) = (false, false, 0);
+    for character in line.chars() {
+        if spaces >= 2 && character != ' ' {
+            fields.push(String::new());
+        }
+        spaces = if character == ' ' && !quoted { spaces + 1 } else { 0 };
+        if character == '"' && !escaped {
+            quoted = !quoted;
+        }
+        escaped = character == '\\' && !escaped;
+        fields.last_mut().unwrap().push(character);
+    }
+    fields.iter().map(|field| field.trim_end_matches(' ').to_owned()).collect()
+}
+
+proptest! {
+    #[test]
+    fn no_text_of_a_process_forges_a_line_a_field_or_a_terminal_sequence(
+        (program, program_encoding) in hostile(),
+        (path, path_encoding) in hostile(),
+        (to, path_to_encoding) in hostile(),
+        (command, _) in hostile(),
+        (address, peer_address_encoding) in hostile(),
+        which in 0..4_u8,
+    ) {
+        let mut event = of_session(1, Kind::FileRename, Some(Op::Delete));
+        event.rule = Some("a rule".into());
+        if let Some(process) = &mut event.process {
+            process.executable_path = program;
+            process.executable_path_encoding = program_encoding;
+        }
+        match which {
+            0 => event.command = Some(command),
+            1 => event.file = Some(File { argument: Some(command), deleted: true, ..at("/a") }),
+            2 => event.network = Some(Network {
+                transport: "unix".into(),
+                peer_address: Some(address),
+                peer_address_encoding,
+                ..Network::default()
+            }),
+            _ => event.file = Some(File {
+                path, path_encoding, path_to: Some(to), path_to_encoding, ..File::default()
+            }),
+        }
+        let compact = show(&event, &style(Form::Compact, true, false));
+        let json = show(&event, &style(Form::Json, true, false));
+        for shown in [&compact, &json] {
+            let line = shown.strip_suffix('\n').unwrap();
+            prop_assert!(line.chars().all(is_harmless), "{line:?}");
+        }
+        prop_assert_eq!(serde_json::from_str::<Event>(&json).unwrap(), event);
+        let fields = split(compact.trim_end());
+        prop_assert_eq!(fields.len(), 7, "{:?}", compact);
+        prop_assert_eq!(&fields[1], "coding-7f3k2q");
+        prop_assert!(fields[2].ends_with("[4242]"), "{:?}", compact);
+        prop_assert_eq!(&fields[3], "rename");
+        prop_assert_eq!((&*fields[5], &*fields[6]), ("allowed", "a rule"));
+    }
+}
