@@ -1,5 +1,9 @@
 //! What the live tests need: a scripted actor, a scripted model server, a real agent, and the daemon's harness.
 
 pub mod act;
+pub mod claude;
+pub mod compare;
+pub mod daemon;
+pub mod log;
 pub mod model_server;
 pub mod truth;

@@ -69,6 +69,9 @@ pub struct Did {
     /// May be missing from the log: the kernel's own part in something that is listed as well.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
+    /// Another kind that the event may have: where the kernel asks the same hook for both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub or_kind: Option<String>,
     /// Path of the file or program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<Bytes>,

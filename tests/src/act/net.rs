@@ -226,7 +226,8 @@ fn fast_open(rec: &Recorder, place: &Place) -> Result<()> {
     let client = place.socket()?;
     let flag = SendFlags::from_bits_retain(libc::MSG_FASTOPEN.unsigned_abs());
     net::sendto(&client, b"hello", flag, &place.address).context("sendto with MSG_FASTOPEN failed")?;
-    rec.push(place.as_peer("net.send"));
+    // It sends and connects in one.
+    rec.push(Did { or_kind: Some("net.connect".into()), ..place.as_peer("net.send") });
     accept(rec, place, &listener, &client)
 }
 
@@ -256,7 +257,10 @@ fn unix_dgram(rec: &Recorder) -> Result<()> {
     let place = unix(rec, "dgram.sock", SocketType::DGRAM)?;
     let _server = place.bound(rec)?;
     send_to(rec, &place)?;
-    place.connected(rec).map(drop)
+    net::connect(place.socket()?, &place.address).context("cannot connect")?;
+    // For datagrams one hook of the kernel stands for both.
+    rec.push(Did { or_kind: Some("net.send".into()), ..place.as_peer("net.connect") });
+    Ok(())
 }
 
 fn unix_relative(rec: &Recorder) -> Result<()> {

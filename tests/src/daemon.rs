@@ -1,0 +1,452 @@
+//! The daemon under test, and sessions in it.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use agentwatch::event::{Event, Kind};
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal};
+use tempfile::TempDir;
+
+use crate::log::LogFollower;
+use crate::truth::Truth;
+
+/// How long anything may take: an emulated machine with one busy CPU is slow.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// The policy of the tests: one agent that exists only by `agentwatch exec`.
+pub const POLICY: &str = "version: 1\nagents:\n  test: {owner: tests@example.com}\n";
+
+/// One daemon a machine: whoever has it holds this.
+static MACHINE: Mutex<Option<Daemon>> = Mutex::new(None);
+
+/// The daemon that most tests share, since its start is slow on an emulated machine.
+pub struct Shared(MutexGuard<'static, Option<Daemon>>);
+
+impl Shared {
+    /// Runs `test` with the shared daemon, which is started where it does not run.
+    ///
+    /// # Errors
+    /// If it does not start, and whatever `test` gives. After an error the next test gets a new daemon.
+    pub fn with(test: impl FnOnce(&mut Daemon) -> Result<()>) -> Result<()> {
+        let mut machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut daemon = match machine.take() {
+            Some(daemon) => daemon,
+            None => Daemon::start(&Place::new()?)?,
+        };
+        match test(&mut daemon) {
+            Ok(()) => *machine = Some(daemon),
+            Err(error) => return Err(error.context(daemon.said())),
+        }
+        Ok(())
+    }
+
+    /// Takes the machine for a test with daemons of its own.
+    ///
+    /// # Errors
+    /// If the shared daemon does not stop as it must.
+    pub fn none() -> Result<Self> {
+        let mut machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(daemon) = machine.take() {
+            daemon.stop()?;
+        }
+        Ok(Self(machine))
+    }
+
+    /// Whether no shared daemon runs: always, as long as this value lives.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+/// Folders of a daemon: they outlive it, so that another one can follow.
+#[derive(Clone)]
+pub struct Place {
+    folder: Arc<TempDir>,
+}
+
+impl Place {
+    /// Fresh folders with the tests' policy.
+    ///
+    /// # Errors
+    /// If they cannot be made.
+    pub fn new() -> Result<Self> {
+        Self::with_policy(POLICY)
+    }
+
+    /// Fresh folders with this policy.
+    ///
+    /// # Errors
+    /// If they cannot be made.
+    pub fn with_policy(policy: &str) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("agentwatch-").tempdir().context("no temporary folder")?;
+        // Sessions of other users ask the daemon too.
+        let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(folder.path(), all).context("cannot open the folder to all")?;
+        let place = Self { folder: Arc::new(folder) };
+        std::fs::write(place.policy(), policy).context("cannot write the policy")?;
+        Ok(place)
+    }
+
+    /// The state folder.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    /// The policy file.
+    #[must_use]
+    pub fn policy(&self) -> PathBuf {
+        self.folder.path().join("policy.yaml")
+    }
+
+    /// `agentwatch` with these folders.
+    pub fn agentwatch(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut command = Command::new("agentwatch");
+        command
+            .env("AGENTWATCH_STATE", self.state())
+            .env("AGENTWATCH_RUN", self.folder.path().join("run"))
+            .env("NO_COLOR", "1")
+            .args(args)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// `agentwatch run` with these folders. In order it ends with its kernel programs, killed without.
+    #[must_use]
+    pub fn run(&self) -> Command {
+        let mut command = self.agentwatch(["run", "--detach-on-exit"]);
+        command.arg("--policy").arg(self.policy());
+        command
+    }
+}
+
+/// A running daemon.
+pub struct Daemon {
+    place: Place,
+    child: Child,
+    messages: File,
+    log: LogFollower,
+}
+
+impl Daemon {
+    /// Starts a daemon and waits until its log says so.
+    ///
+    /// # Errors
+    /// If it ends before, or does not come.
+    pub fn start(place: &Place) -> Result<Self> {
+        let mut log = LogFollower::new(&place.state())?;
+        // What an earlier daemon wrote.
+        while log.next()?.is_some() {}
+        let messages = tempfile::tempfile().context("no temporary file")?;
+        let output = || messages.try_clone().context("no descriptor is left");
+        let child = place.run().stdout(output()?).stderr(output()?).spawn();
+        let child = child.context("cannot start `agentwatch run`: is agentwatch on PATH?")?;
+        let mut daemon = Self { place: place.clone(), child, messages, log };
+        daemon.wait_for_start().with_context(|| daemon.said())?;
+        Ok(daemon)
+    }
+
+    fn wait_for_start(&mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut started = false;
+        while !started {
+            ensure!(Instant::now() < deadline, "the daemon did not start within {PATIENCE:?}");
+            if let Some(status) = self.child.try_wait().context("cannot ask for the daemon")? {
+                bail!("the daemon ended with {status} at its start");
+            }
+            // Short turns, to notice soon that the daemon has ended.
+            let turn = Duration::from_millis(200);
+            started = self.log.until("daemon.start", turn, |event| Ok(event.kind == Kind::DaemonStart)).is_ok();
+        }
+        Ok(())
+    }
+
+    /// Its folders.
+    #[must_use]
+    pub const fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All that the daemon has printed, as context of an error.
+    #[must_use]
+    pub fn said(&mut self) -> String {
+        let mut text = String::new();
+        let read = self.messages.seek(SeekFrom::Start(0)).and_then(|_| self.messages.read_to_string(&mut text));
+        match read {
+            Ok(_) => format!("the daemon said:\n{text}"),
+            Err(error) => format!("what the daemon said cannot be read: {error}"),
+        }
+    }
+
+    /// Follows the log, from where the last call of any of these ended, until `take` has seen enough.
+    ///
+    /// # Errors
+    /// As [`LogFollower::until`].
+    pub fn until(&mut self, what: &str, take: impl FnMut(Event) -> Result<bool>) -> Result<()> {
+        self.log.until(what, PATIENCE, take)
+    }
+
+    /// Waits for an event that `filter` accepts, and gives it with all before it.
+    ///
+    /// # Errors
+    /// If it does not come in time.
+    pub fn wait_for(&mut self, what: &str, filter: impl Fn(&Event) -> bool) -> Result<Vec<Event>> {
+        let mut events = Vec::new();
+        self.until(what, |event| {
+            let found = filter(&event);
+            events.push(event);
+            Ok(found)
+        })?;
+        Ok(events)
+    }
+
+    /// Runs a command as a session of the agent `test` and gives all events from its start to the session's
+    /// end, those of others among them.
+    ///
+    /// # Errors
+    /// If it cannot be run, or the end of its session does not come.
+    pub fn session(&mut self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<SessionRun> {
+        let command = self.exec(words);
+        self.run_session(command)
+    }
+
+    /// The command that [`Self::session`] runs.
+    pub fn exec(&self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut command = self.place.agentwatch(["exec", "--agent", "test", "--"]);
+        command.args(words);
+        command
+    }
+
+    /// Runs a command that becomes a session, as [`Self::session`].
+    ///
+    /// # Errors
+    /// As [`Self::session`].
+    pub fn run_session(&mut self, mut command: Command) -> Result<SessionRun> {
+        let (stdout, stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
+        command.stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
+        let mut child = command.spawn().context("cannot start `agentwatch exec`")?;
+        let pid = child.id();
+        let status = wait(&mut child)?;
+        let said = || -> Result<String> { Ok(String::from_utf8_lossy(&contents(&stderr)?).into_owned()) };
+        let (session, events) = self.session_of(pid).with_context(|| said().unwrap_or_default())?;
+        Ok(SessionRun { session, pid, status, stdout: contents(&stdout)?, stderr: said()?, events })
+    }
+
+    /// Follows the log to the end of the session whose first process was `pid`.
+    fn session_of(&mut self, pid: u32) -> Result<(String, Vec<Event>)> {
+        let mut session = None;
+        let mut events = Vec::new();
+        self.until("end of the session", |event| {
+            let by_us = event.process.as_ref().is_some_and(|process| process.pid == pid);
+            if session.is_none() && by_us && !event.session.is_empty() {
+                session = Some(event.session.to_string());
+            }
+            let ended = event.kind == Kind::SessionEnd && session.as_deref() == Some(&*event.session);
+            events.push(event);
+            Ok(ended)
+        })?;
+        Ok((session.context("the session has no name")?, events))
+    }
+
+    /// Runs the actor as a session in a fresh folder; it must succeed.
+    ///
+    /// # Errors
+    /// As [`Self::session`], and if the actor fails.
+    pub fn act(&mut self, args: &[&str]) -> Result<ActRun> {
+        let run = self.act_ending(args)?;
+        ensure!(run.status.success(), "aw-act {args:?} ended with {}: {}", run.status, run.stderr);
+        Ok(run)
+    }
+
+    /// As [`Self::act`], however the actor ends.
+    ///
+    /// # Errors
+    /// As [`Self::session`], and if the actor gives no list.
+    pub fn act_ending(&mut self, args: &[&str]) -> Result<ActRun> {
+        let dir = work_dir()?;
+        let run = self.session(act_words(dir.path(), args))?;
+        let truth = truth(&run.stdout).with_context(|| format!("aw-act {args:?}: {}", run.stderr))?;
+        Ok(ActRun { run, truth, dir })
+    }
+
+    /// Runs a short session and gives all events up to its end: whatever happened before has been seen then.
+    ///
+    /// # Errors
+    /// As [`Self::session`].
+    pub fn sentinel(&mut self) -> Result<SessionRun> {
+        self.session(["aw-act", "noop"])
+    }
+
+    /// Ends the daemon as an administrator does, and checks that it goes in order.
+    ///
+    /// # Errors
+    /// If it does not end, or not with 0.
+    pub fn stop(mut self) -> Result<()> {
+        self.signal(Signal::TERM)?;
+        let status = wait(&mut self.child)?;
+        ensure!(status.success(), "the daemon ended with {status} on SIGTERM; {}", self.said());
+        self.log.until("daemon.stop", PATIENCE, |event| Ok(event.kind == Kind::DaemonStop))
+    }
+
+    /// Kills the daemon without a word.
+    ///
+    /// # Errors
+    /// If that fails.
+    pub fn kill(mut self) -> Result<()> {
+        self.signal(Signal::KILL)?;
+        let status = wait(&mut self.child)?;
+        ensure!(status.signal() == Some(Signal::KILL.as_raw()), "the daemon ended with {status}, not by SIGKILL");
+        Ok(())
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no such process id")?;
+        rustix::process::kill_process(pid, signal).context("cannot signal the daemon")
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Only after a failed test: the others stop their daemon, which leaves nothing to do here.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// A session that has ended.
+pub struct SessionRun {
+    /// The session's id.
+    pub session: String,
+    /// Process id of its first process.
+    pub pid: u32,
+    /// How the command ended.
+    pub status: ExitStatus,
+    /// Its standard output.
+    pub stdout: Vec<u8>,
+    /// Its standard error.
+    pub stderr: String,
+    /// All events from its start to the session's end, those of others among them.
+    pub events: Vec<Event>,
+}
+
+impl SessionRun {
+    /// The session's own events.
+    pub fn own(&self) -> impl Iterator<Item = &Event> {
+        self.events.iter().filter(|event| *event.session == *self.session)
+    }
+
+    /// The session's own events of one kind.
+    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Event> {
+        self.own().filter(move |event| event.kind == kind)
+    }
+}
+
+/// A session of the actor that has ended.
+pub struct ActRun {
+    /// The session.
+    pub run: SessionRun,
+    /// What the actor did.
+    pub truth: Truth,
+    /// Its folder.
+    pub dir: TempDir,
+}
+
+impl std::ops::Deref for ActRun {
+    type Target = SessionRun;
+
+    fn deref(&self) -> &SessionRun {
+        &self.run
+    }
+}
+
+/// A folder for an actor.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn work_dir() -> Result<TempDir> {
+    tempfile::Builder::new().prefix("aw-work-").tempdir().context("no temporary folder")
+}
+
+/// The command line of the actor.
+#[must_use]
+pub fn act_words(dir: &Path, args: &[&str]) -> Vec<OsString> {
+    let mut words: Vec<OsString> = ["aw-act", "--dir"].map(OsString::from).into();
+    words.push(dir.into());
+    words.extend(args.iter().map(OsString::from));
+    words
+}
+
+/// What the actor printed last.
+///
+/// # Errors
+/// If that is no list.
+pub fn truth(stdout: &[u8]) -> Result<Truth> {
+    let text = std::str::from_utf8(stdout).context("the actor's output is not UTF-8")?;
+    let line = text.lines().last().context("the actor printed nothing")?;
+    serde_json::from_str(line).context("the actor's output is no list")
+}
+
+/// Runs the actor outside any session.
+///
+/// # Errors
+/// If it fails.
+pub fn act_outside(args: &[&str]) -> Result<(Truth, TempDir)> {
+    let dir = work_dir()?;
+    let words = act_words(dir.path(), args);
+    let (program, rest) = words.split_first().context("no command")?;
+    let output = Command::new(program).args(rest).stdin(Stdio::null()).output().context("cannot start aw-act")?;
+    ensure!(output.status.success(), "aw-act {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok((truth(&output.stdout)?, dir))
+}
+
+/// A copy of the actor's program under another name.
+///
+/// # Errors
+/// If it is not on PATH, or cannot be copied.
+pub fn copy_actor(to: &Path) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join("aw-act")).find(|file| file.is_file());
+    let program = found.context("aw-act is not on PATH")?;
+    std::fs::copy(program, to).with_context(|| format!("cannot copy aw-act to `{}`", to.display()))?;
+    Ok(to.to_path_buf())
+}
+
+/// Waits for a child, but not for ever.
+///
+/// # Errors
+/// If it does not end in time: then it is killed.
+pub fn wait(child: &mut Child) -> Result<ExitStatus> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("no such process id")?;
+    let fd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).context("no pidfd")?;
+    let mut fds = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
+    let timeout = rustix::event::Timespec::try_from(PATIENCE).context("a time that does not fit")?;
+    if rustix::event::poll(&mut fds, Some(&timeout)).context("cannot wait for a child")? == 0 {
+        child.kill().context("cannot kill a child")?;
+        child.wait().context("cannot wait for a child")?;
+        bail!("process {} did not end within {PATIENCE:?}", child.id());
+    }
+    child.wait().context("cannot wait for a child")
+}
+
+fn contents(file: &File) -> Result<Vec<u8>> {
+    let mut file = file.try_clone().context("no descriptor is left")?;
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut bytes)).context("cannot read an output")?;
+    Ok(bytes)
+}
