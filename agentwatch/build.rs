@@ -15,7 +15,8 @@ fn main() -> Result<(), String> {
     let object = out.join("agentwatch-ebpf");
     // For editors and lints on machines without bpf-linker: such a binary says so at its start.
     if env::var_os("AGENTWATCH_SKIP_EBPF").is_some() {
-        return std::fs::write(&object, []).map_err(|error| format!("cannot write {}: {error}", object.display()));
+        return std::fs::write(&object, [])
+            .map_err(|error| format!("cannot write {}: {error}", object.display()));
     }
     let target_dir = out.join("ebpf");
     let arch = env::var("CARGO_CFG_TARGET_ARCH").map_err(|error| error.to_string())?;

@@ -2,7 +2,7 @@
 
 use agentwatch_common::record::args_flag;
 
-use crate::decode::{Args, Record};
+use crate::decode::Args;
 
 /// An exec that waits for the rest of its arguments.
 #[derive(Debug)]
@@ -19,12 +19,18 @@ impl Pending {
     /// Begins to wait.
     #[must_use]
     pub fn new(record: &[u8], args: &Args<'_>) -> Self {
-        Self { record: record.to_vec(), args: args.bytes.to_vec(), truncated: args.flags & args_flag::FAULT != 0 }
+        Self {
+            record: record.to_vec(),
+            args: args.bytes.to_vec(),
+            truncated: args.flags & args_flag::FAULT != 0,
+        }
     }
 
     /// Takes more arguments. True when these were the last.
     pub fn take(&mut self, more: &Args<'_>) -> bool {
-        if more.offset as usize != self.args.len() || more.flags & (args_flag::FAULT | args_flag::TRUNCATED) != 0 {
+        if more.offset as usize != self.args.len()
+            || more.flags & (args_flag::FAULT | args_flag::TRUNCATED) != 0
+        {
             self.truncated = true;
         }
         self.args.extend_from_slice(more.bytes);
@@ -37,12 +43,6 @@ pub fn split(args: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     let whole = args.strip_suffix(&[0]).unwrap_or(args);
     let count = if args.is_empty() { 0 } else { usize::MAX };
     whole.split(|byte| *byte == 0).take(count)
-}
-
-/// Whether a record belongs to the same process as a waiting exec.
-#[must_use]
-pub fn same_process(waiting: &Record<'_>, record: &Record<'_>) -> bool {
-    waiting.header.pid == record.header.pid && waiting.header.start_ns == record.header.start_ns
 }
 
 #[cfg(test)]

@@ -27,7 +27,8 @@ const OPEN_FLAGS: &[(u32, &str)] = &[
 const ACCESS: u32 = 3;
 const O_CREAT: u32 = 0o100;
 const O_TRUNC: u32 = 0o1000;
-const RENAME_FLAGS: &[(u32, &str)] = &[(1, "RENAME_NOREPLACE"), (2, "RENAME_EXCHANGE"), (4, "RENAME_WHITEOUT")];
+const RENAME_FLAGS: &[(u32, &str)] =
+    &[(1, "RENAME_NOREPLACE"), (2, "RENAME_EXCHANGE"), (4, "RENAME_WHITEOUT")];
 
 /// Kind and operation of a record on a file. `None` for those that are no event of their own.
 #[must_use]
@@ -73,7 +74,9 @@ pub fn locate(whole: &PathText<'_>, within: &PathText<'_>, mounts: &Mounts) -> L
     if whole.has(path_flag::WITHIN_FS) {
         return match mounts.path(whole.desc.dev, &path) {
             Some(path) => Located { path, ..Located::default() },
-            None => Located { path, root: Some(format!("dev:{}", device(whole.desc.dev))), container_path: None },
+            None => {
+                Located { path, root: Some(format!("dev:{}", device(whole.desc.dev))), container_path: None }
+            }
         };
     }
     if !whole.has(path_flag::OTHER_NS) {

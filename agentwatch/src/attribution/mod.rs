@@ -12,6 +12,8 @@ mod network;
 mod process;
 mod session;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use container::container_of;
 pub use mounts::Mounts;

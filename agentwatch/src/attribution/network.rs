@@ -59,7 +59,8 @@ pub fn network_of(kind: RecordKind, act: &NetAct<'_>, cwd: &ObservedText, mounts
 /// The address that the record carries, read by its own family, which can differ from the socket's.
 fn address_of(act: &NetAct<'_>, cwd: &ObservedText, mounts: &Mounts) -> Address {
     let bytes = |from: usize, to: usize| act.address.get(from..to);
-    let port = || bytes(2, 4).and_then(|port| port.try_into().ok()).map(|port| u32::from(u16::from_be_bytes(port)));
+    let port =
+        || bytes(2, 4).and_then(|port| port.try_into().ok()).map(|port| u32::from(u16::from_be_bytes(port)));
     let Some(family) = bytes(0, 2).and_then(|family| family.try_into().ok()).map(u16::from_le_bytes) else {
         return Address::default();
     };
@@ -74,7 +75,8 @@ fn address_of(act: &NetAct<'_>, cwd: &ObservedText, mounts: &Mounts) -> Address 
 
 /// `struct sockaddr_vm { family, reserved, port, cid }`.
 fn vsock(address: &[u8]) -> Address {
-    let word = |at: usize| address.get(at..at + 4).and_then(|word| word.try_into().ok()).map(u32::from_le_bytes);
+    let word =
+        |at: usize| address.get(at..at + 4).and_then(|word| word.try_into().ok()).map(u32::from_le_bytes);
     Address { text: word(8).map(|cid| plain(cid.to_string())), port: word(4) }
 }
 

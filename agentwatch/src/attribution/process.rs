@@ -57,7 +57,8 @@ impl Image {
         let path = Text::of(path);
         // One mark for all of them: where one is not UTF-8, all are encoded.
         let encoded = args.clone().any(|arg| std::str::from_utf8(arg).is_err());
-        let keep = |arg: &[u8]| if encoded { event::bytes::encode_always(arg) } else { event::bytes::encode(arg).0 };
+        let keep =
+            |arg: &[u8]| if encoded { event::bytes::encode_always(arg) } else { event::bytes::encode(arg).0 };
         Self {
             path: path.text,
             path_encoding: path.encoding,

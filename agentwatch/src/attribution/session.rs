@@ -234,7 +234,8 @@ impl Session {
 
     fn confidence(&self) -> (Confidence, Option<String>) {
         if self.losses > 0 {
-            let reason = format!("{} events are missing: `agentwatch events --kind loss` lists them", self.losses);
+            let reason =
+                format!("{} events are missing: `agentwatch events --kind loss` lists them", self.losses);
             return (Confidence::Partial, Some(reason));
         }
         if self.began.how == How::Adopted {

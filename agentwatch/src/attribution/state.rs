@@ -143,7 +143,8 @@ impl Attribution {
         self.add_process(fork.child_pid, child, header.time_ns, out);
         let mut event = self.event(header, Kind::ProcessFork, None, out);
         let namespace_pid = (fork.child_ns_pid != fork.child_pid).then_some(fork.child_ns_pid);
-        event.child = Some(event::Child { pid: fork.child_pid, start_time: fork.child_start_ns, namespace_pid });
+        event.child =
+            Some(event::Child { pid: fork.child_pid, start_time: fork.child_start_ns, namespace_pid });
         out.push(event);
     }
 
@@ -295,7 +296,8 @@ impl Attribution {
             process.start_ns = header.start_ns;
             self.add_process(header.pid, process, header.time_ns, out);
         }
-        let before = self.processes.get(header.pid, header.start_ns).map_or(header.session, |one| one.session);
+        let before =
+            self.processes.get(header.pid, header.start_ns).map_or(header.session, |one| one.session);
         if before != header.session {
             self.entered(header.session, header.pid);
             self.left(before, header.time_ns, out);

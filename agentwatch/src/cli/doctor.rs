@@ -71,7 +71,8 @@ fn probe() -> anyhow::Result<Vec<Line>> {
     if !taken_over {
         kernel::detach();
     }
-    let line = |ability: kernel::Ability| Line { name: ability.name, state: ability.state, reason: ability.reason };
+    let line =
+        |ability: kernel::Ability| Line { name: ability.name, state: ability.state, reason: ability.reason };
     Ok(abilities.into_iter().map(line).collect())
 }
 

@@ -78,7 +78,10 @@ pub fn process(pid: u32) -> Option<ProcessSeen> {
         ppid: u32::try_from(stat.ppid).unwrap_or(0),
         uid: process.uid().unwrap_or(0),
         exe: link("exe").unwrap_or_default(),
-        args: args.split_inclusive(|byte| *byte == 0).map(|arg| arg.strip_suffix(&[0]).unwrap_or(arg).to_vec()).collect(),
+        args: args
+            .split_inclusive(|byte| *byte == 0)
+            .map(|arg| arg.strip_suffix(&[0]).unwrap_or(arg).to_vec())
+            .collect(),
         cwd: link("cwd").unwrap_or_default(),
         cgroup: cgroup(pid).unwrap_or_default(),
     })

@@ -199,7 +199,8 @@ pub fn launch(
     out: &mut Vec<Event>,
 ) -> Option<u64> {
     let number = numbers.next();
-    let before = maps.processes.get(&id.pid, 0).ok().map(|Shared(entry)| entry).filter(|entry| is_process(entry, id));
+    let before =
+        maps.processes.get(&id.pid, 0).ok().map(|Shared(entry)| entry).filter(|entry| is_process(entry, id));
     let parent = before.map(|entry| entry.session);
     let flags = process_flag::ROOT | process_flag::LAUNCHING;
     let entry = ProcessEntry { session: number, start_ns: 0, start_ticks: id.start_ticks, agent, flags };
@@ -219,7 +220,9 @@ pub fn launch(
 pub fn cover_cgroups(maps: &mut Maps, state: &mut Attribution, numbers: &mut Numbers, now_ns: u64) {
     let (found, whole) = adopt::matching_cgroups(Path::new(CGROUPS), &state.table);
     if !whole {
-        tracing::warn!("this host has more cgroups than agentwatch looks at: agents in the others are found at exec");
+        tracing::warn!(
+            "this host has more cgroups than agentwatch looks at: agents in the others are found at exec"
+        );
     }
     let known = known_cgroups(maps, state);
     for (path, agent) in found {
@@ -240,7 +243,11 @@ fn known_cgroups(maps: &Maps, state: &Attribution) -> HashMap<Vec<u8>, u64> {
         maps.cgroups.iter().flatten().map(|(id, Shared(entry))| (id, entry.session)).collect();
     let (found, _) = adopt::matching_cgroups(Path::new(CGROUPS), &state.table);
     let number_of = |path: &[u8]| by_id.get(&std::fs::metadata(folder_of(path)).ok()?.ino()).copied();
-    found.into_iter().filter_map(|(path, _)| Some((number_of(&path)?, path))).map(|(number, path)| (path, number)).collect()
+    found
+        .into_iter()
+        .filter_map(|(path, _)| Some((number_of(&path)?, path)))
+        .map(|(number, path)| (path, number))
+        .collect()
 }
 
 /// Folder of a cgroup.
@@ -254,10 +261,14 @@ fn cover_cgroup(maps: &mut Maps, path: &[u8], session: u64, agent: u32) {
     let mut folders = vec![folder_of(path)];
     while let Some(folder) = folders.pop() {
         let Ok(found) = std::fs::metadata(&folder) else { continue };
-        if let Err(error) = maps.cgroups.insert(found.ino(), Shared(CgroupEntry { session, agent, pad: 0 }), 0) {
+        if let Err(error) =
+            maps.cgroups.insert(found.ino(), Shared(CgroupEntry { session, agent, pad: 0 }), 0)
+        {
             tracing::warn!(cgroup = %folder.display(), %error, "cannot follow a cgroup");
         }
         let below = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-        folders.extend(below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()));
+        folders.extend(
+            below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()),
+        );
     }
 }

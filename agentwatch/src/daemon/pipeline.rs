@@ -2,10 +2,7 @@
 
 use std::fmt::Display;
 
-use agentwatch_common::{
-    kind::RecordKind,
-    maps::LossKey,
-};
+use agentwatch_common::{kind::RecordKind, maps::LossKey};
 use aya::maps::{MapData, RingBuf};
 
 use crate::{

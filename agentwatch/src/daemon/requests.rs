@@ -27,7 +27,9 @@ impl Daemon {
                     let answer = self.launch(&launch, now);
                     drop(reply.send(answer));
                 }
-                Request::Stop { reply } => drop(reply.send(Err(Refusal::Unable("send SIGTERM instead".into())))),
+                Request::Stop { reply } => {
+                    drop(reply.send(Err(Refusal::Unable("send SIGTERM instead".into()))))
+                }
             }
         }
     }
@@ -73,7 +75,8 @@ impl Daemon {
 
     fn launch(&mut self, launch: &Launch, now: u64) -> Result<LaunchView, Refusal> {
         let Some(agent) = self.state.table.index_of(&launch.agent) else {
-            let known = self.state.table.agents().iter().map(|agent| Arc::from(agent.name.as_str())).collect();
+            let known =
+                self.state.table.agents().iter().map(|agent| Arc::from(agent.name.as_str())).collect();
             return Err(Refusal::UnknownAgent { agent: launch.agent.clone(), known });
         };
         let id = ProcId { pid: launch.pid, start_ticks: launch.start_ticks };
@@ -92,5 +95,9 @@ impl Daemon {
 /// Name of the segment that is written to: the last one.
 fn last_segment(state: &std::path::Path) -> String {
     let names = std::fs::read_dir(log::folder(state)).into_iter().flatten().flatten();
-    names.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name.ends_with(".jsonl")).max().unwrap_or_default()
+    names
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.ends_with(".jsonl"))
+        .max()
+        .unwrap_or_default()
 }

@@ -2,22 +2,41 @@
 
 use std::{
     fs, io,
-    os::{fd::{AsFd, BorrowedFd}, unix::net::UnixStream},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
     path::PathBuf,
-    sync::{Arc, atomic::{AtomicBool, Ordering}},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use agentwatch_common::maps::control;
-use signal_hook::{consts::{SIGHUP, SIGINT, SIGTERM}, low_level::pipe};
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    low_level::pipe,
+};
 
-use super::{Daemon, boot_ns, boot_unix_ns, facts::{self, RunningHost}, losses::Losses, mark::{self, Numbers}, pipeline::Pipeline, saved};
+use super::{
+    Daemon, boot_ns, boot_unix_ns,
+    facts::{self, RunningHost},
+    losses::Losses,
+    mark::{self, Numbers},
+    pipeline::Pipeline,
+    saved,
+};
 use crate::{
     agents::{AgentTable, TableError, Users, load},
     attribution::{Attribution, Host, Process},
     control::{self as api, RunError, RunLock},
     event::{Event, Kind, time::format_time},
     exit,
-    kernel::{self, Kernel, KernelError, maps::{Boxed, Maps, Shared}},
+    kernel::{
+        self, Kernel, KernelError,
+        maps::{Boxed, Maps, Shared},
+    },
     log::{Limits, Log, LogError},
     paths::Paths,
     policy::Problems,
@@ -258,12 +277,19 @@ fn configure(maps: &mut Maps, table: &AgentTable) -> Result<(), KernelError> {
 }
 
 /// Takes up what an earlier daemon left, and adopts what runs already.
-fn take_up(maps: &mut Maps, state: &mut Attribution, options: &Options, now: u64, out: &mut Vec<Event>) -> Numbers {
+fn take_up(
+    maps: &mut Maps,
+    state: &mut Attribution,
+    options: &Options,
+    now: u64,
+    out: &mut Vec<Event>,
+) -> Numbers {
     let boot_id = Arc::clone(&state.host.boot_id);
     state.sessions.restore(saved::read(&options.paths.state, &boot_id));
     renumber_agents(maps, state);
     take_up_processes(maps, state, now, out);
-    let known: Vec<u64> = maps.sessions.keys().flatten().chain(state.sessions.all().map(|one| one.number)).collect();
+    let known: Vec<u64> =
+        maps.sessions.keys().flatten().chain(state.sessions.all().map(|one| one.number)).collect();
     let mut numbers = Numbers::after(known.into_iter());
     mark::cover_cgroups(maps, state, &mut numbers, now);
     let joined = mark::adopt_running(maps, state, &mut numbers, now, out);
@@ -311,7 +337,11 @@ fn describe(abilities: &kernel::Abilities, taken_over: bool) -> String {
         .iter()
         .filter_map(|ability| Some(format!("{}: {}", ability.name, ability.reason.as_deref()?)))
         .collect();
-    let begin = if taken_over { "took over the kernel programs of an earlier daemon" } else { "attached to the kernel" };
+    let begin = if taken_over {
+        "took over the kernel programs of an earlier daemon"
+    } else {
+        "attached to the kernel"
+    };
     if lacking.is_empty() {
         format!("{begin}; everything can be seen here")
     } else {

@@ -13,7 +13,6 @@ pub struct PathText<'a> {
     pub bytes: &'a [u8],
 }
 
-
 impl<'a> PathText<'a> {
     /// Whether a flag of [`path_flag`] is set.
     #[must_use]

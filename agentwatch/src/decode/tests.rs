@@ -64,7 +64,8 @@ fn refuses_what_does_not_hold() {
 
 #[test]
 fn paths_keep_every_byte_and_say_when_their_front_is_missing() {
-    let text = |bytes: &'static [u8], flags| PathText { desc: PathDesc { flags, ..PathDesc::default() }, bytes };
+    let text =
+        |bytes: &'static [u8], flags| PathText { desc: PathDesc { flags, ..PathDesc::default() }, bytes };
     assert_eq!(text(b"", 0).path(), b"/");
     assert_eq!(text(b"b\xff\n\0a\0", 0).path(), b"/a/b\xff\n");
     assert_eq!(text(b"b\0a\0", path_flag::TRUNCATED).path(), b"a/b");
@@ -82,10 +83,8 @@ proptest! {
             let at = at.index(bytes.len());
             bytes[at] = value;
         }
-        if let Ok(record) = decode(&bytes) {
-            if let Body::File(act) = record.body {
-                prop_assert!(act.path.path().len() <= bytes.len() + 1);
-            }
+        if let Ok(Record { body: Body::File(act), .. }) = decode(&bytes) {
+            prop_assert!(act.path.path().len() <= bytes.len() + 1);
         }
     }
 

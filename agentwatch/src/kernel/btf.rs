@@ -15,7 +15,9 @@ pub enum BtfError {
     #[error("the kernel's type information ends early, at byte {0}")]
     Short(usize),
     /// A kind of type that this program does not know.
-    #[error("the kernel's type information has an entry of unknown kind {kind} (type {id}): a newer agentwatch may know it")]
+    #[error(
+        "the kernel's type information has an entry of unknown kind {kind} (type {id}): a newer agentwatch may know it"
+    )]
     Kind {
         /// The kind's number.
         kind: u32,

@@ -9,10 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use agentwatch_common::{
-    limits::SCRATCH_PER_CPU,
-    maps::control,
-};
+use agentwatch_common::{limits::SCRATCH_PER_CPU, maps::control};
 use aya::{
     Btf, Ebpf, EbpfLoader,
     programs::{

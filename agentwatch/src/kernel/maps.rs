@@ -112,7 +112,7 @@ impl Maps {
     /// # Errors
     /// The kernel refused.
     pub fn set_automaton(&mut self, automaton: &Boxed) -> Result<(), KernelError> {
-        let set = self.automaton.set(0, &*automaton.0, 0);
+        let set = self.automaton.set(0, automaton.0.as_ref(), 0);
         set.map_err(|source| KernelError::Map { name: "AUTOMATON", source })
     }
 

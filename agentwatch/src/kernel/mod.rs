@@ -16,10 +16,14 @@ pub use load::{Kernel, attach, build_id, check_host, detach};
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// Not root, or not enough capabilities.
-    #[error("agentwatch must run as root to load its kernel programs: start it with sudo, as a systemd service or as a privileged daemonset")]
+    #[error(
+        "agentwatch must run as root to load its kernel programs: start it with sudo, as a systemd service or as a privileged daemonset"
+    )]
     NotRoot,
     /// No type information.
-    #[error("cannot read this kernel's type information at `{path}` ({source}): agentwatch needs a kernel built with CONFIG_DEBUG_INFO_BTF, as those of all large distributions are")]
+    #[error(
+        "cannot read this kernel's type information at `{path}` ({source}): agentwatch needs a kernel built with CONFIG_DEBUG_INFO_BTF, as those of all large distributions are"
+    )]
     NoBtf {
         /// Where it should be.
         path: &'static str,
@@ -30,7 +34,9 @@ pub enum KernelError {
     #[error("cannot use this kernel's type information: {0}")]
     Btf(#[from] btf::BtfError),
     /// A field that agentwatch cannot do without.
-    #[error("this kernel's `struct {structure}` has no field `{field}`, without which agentwatch cannot attribute anything: is it older than 5.15?")]
+    #[error(
+        "this kernel's `struct {structure}` has no field `{field}`, without which agentwatch cannot attribute anything: is it older than 5.15?"
+    )]
     NoField {
         /// The structure.
         structure: &'static str,
@@ -38,7 +44,9 @@ pub enum KernelError {
         field: &'static str,
     },
     /// `/proc` is not the host's.
-    #[error("cannot read `{path}` ({source}): agentwatch needs /proc of the host; in a container give it the host's process ids")]
+    #[error(
+        "cannot read `{path}` ({source}): agentwatch needs /proc of the host; in a container give it the host's process ids"
+    )]
     NoNamespace {
         /// What was read.
         path: &'static str,
@@ -46,13 +54,17 @@ pub enum KernelError {
         source: io::Error,
     },
     /// The BPF LSM is off.
-    #[error("this kernel runs without the BPF security module (active: `{active}`): add `bpf` to the kernel's `lsm=` parameter and boot again, or it would see nothing")]
+    #[error(
+        "this kernel runs without the BPF security module (active: `{active}`): add `bpf` to the kernel's `lsm=` parameter and boot again, or it would see nothing"
+    )]
     NoBpfLsm {
         /// Contents of `/sys/kernel/security/lsm`.
         active: String,
     },
     /// No BPF file system.
-    #[error("cannot keep kernel objects under `{path}` ({source}): mount the BPF file system there with `mount -t bpf bpf /sys/fs/bpf`")]
+    #[error(
+        "cannot keep kernel objects under `{path}` ({source}): mount the BPF file system there with `mount -t bpf bpf /sys/fs/bpf`"
+    )]
     NoBpfFs {
         /// Where they should be.
         path: PathBuf,
@@ -60,7 +72,9 @@ pub enum KernelError {
         source: io::Error,
     },
     /// The object has no programs.
-    #[error("this agentwatch was built without its kernel programs (AGENTWATCH_SKIP_EBPF was set): build it again without that")]
+    #[error(
+        "this agentwatch was built without its kernel programs (AGENTWATCH_SKIP_EBPF was set): build it again without that"
+    )]
     NoObject,
     /// The object could not be loaded.
     #[error("cannot load the kernel programs: {0}")]

@@ -78,5 +78,7 @@ pub const PROBES: &[Probe] = &[
 ];
 
 /// Probes whose hook came later than the oldest supported kernel, and what stands in for them before.
-pub const LATER: &[(&str, &str)] =
-    &[("file_truncate_open", "kernels before 6.2 have no such hook: `path_truncate` sees these truncations there")];
+pub const LATER: &[(&str, &str)] = &[(
+    "file_truncate_open",
+    "kernels before 6.2 have no such hook: `path_truncate` sees these truncations there",
+)];

@@ -1,0 +1,230 @@
+//! Attribution over records made by hand, with a host that knows nothing.
+
+use agentwatch_common::{
+    ABI,
+    kind::{Attribution as By, RecordKind},
+    maps::{LossKey, SessionEntry},
+};
+
+use super::*;
+use crate::{
+    agents::AgentTable,
+    control::state::RecognisedBy,
+    decode::decode,
+    event::{Event, Exit, How, Kind, Op},
+};
+
+/// A host of which nothing can be learned.
+#[derive(Debug)]
+struct Blind;
+
+impl HostFacts for Blind {
+    fn process(&mut self, _pid: u32) -> Option<ProcessSeen> {
+        None
+    }
+    fn session(&mut self, _number: u64) -> Option<SessionEntry> {
+        None
+    }
+    fn cgroup_of(&mut self, _pid: u32) -> Option<Vec<u8>> {
+        None
+    }
+    fn mounts(&mut self) -> Option<Mounts> {
+        Some(Mounts::parse(b"21 1 8:1 / / rw - ext4 /dev/sda1 rw\n"))
+    }
+}
+
+/// Attribution with what it said.
+struct Bench {
+    state: Attribution,
+    time: u64,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let host = Host { name: "h".into(), boot_id: "b".into(), boot_unix_ns: 1_790_000_000_000_000_000 };
+        let table = std::sync::Arc::new(AgentTable::new(Vec::new()).unwrap());
+        Self { state: Attribution::new(host, table, Box::new(Blind)), time: 0 }
+    }
+
+    /// Applies one record of a process that began at `start`.
+    fn apply(&mut self, kind: RecordKind, session: u64, (pid, start): (u32, u64), rest: &[u8]) -> Vec<Event> {
+        self.time += 1;
+        let mut bytes = Vec::new();
+        bytes.extend((48 + rest.len() as u32).to_le_bytes());
+        bytes.extend(kind.raw().to_le_bytes());
+        bytes.extend(ABI.to_le_bytes());
+        for word in [self.time, session, start] {
+            bytes.extend(word.to_le_bytes());
+        }
+        for word in [pid, pid, 1, 1000] {
+            bytes.extend(word.to_le_bytes());
+        }
+        bytes.extend(rest);
+        let mut out = Vec::new();
+        self.state.apply(&decode(&bytes).unwrap(), &bytes, &mut out);
+        out
+    }
+
+    fn exec(
+        &mut self,
+        session: u64,
+        process: (u32, u64),
+        begins: Option<u64>,
+        program: &str,
+        args: &[u8],
+    ) -> Vec<Event> {
+        let attribution = if begins.is_some() { By::MatchedExec.raw() } else { 0 };
+        let rest = exec_rest(begins.unwrap_or(0), attribution, program, args, args.len() as u32, 0);
+        self.apply(RecordKind::Exec, session, process, &rest)
+    }
+
+    fn fork(&mut self, session: u64, process: (u32, u64), (pid, start): (u32, u64)) -> Vec<Event> {
+        let rest = [&start.to_le_bytes()[..], &pid.to_le_bytes(), &pid.to_le_bytes()].concat();
+        self.apply(RecordKind::Fork, session, process, &rest)
+    }
+
+    fn exit(&mut self, session: u64, process: (u32, u64), code: u32) -> Vec<Event> {
+        self.apply(RecordKind::Exit, session, process, &[code.to_le_bytes(), [0; 4]].concat())
+    }
+}
+
+/// The fixed part and tail of an exec record.
+fn exec_rest(parent: u64, attribution: u8, program: &str, args: &[u8], total: u32, flags: u16) -> Vec<u8> {
+    let mut names: Vec<&str> = program.split('/').filter(|name| !name.is_empty()).collect();
+    names.reverse();
+    let path: Vec<u8> = names.iter().flat_map(|name| name.bytes().chain([0])).collect();
+    let mut rest = Vec::new();
+    rest.extend(5_u64.to_le_bytes());
+    rest.extend(parent.to_le_bytes());
+    rest.extend(total.to_le_bytes());
+    rest.extend((args.len() as u32).to_le_bytes());
+    rest.extend(flags.to_le_bytes());
+    rest.extend([attribution, 0]);
+    rest.extend(0_u32.to_le_bytes());
+    for len in [path.len() as u32, 0, 5] {
+        rest.extend(len.to_le_bytes());
+        rest.extend([0; 8]);
+        rest.extend((8_u32 << 20 | 1).to_le_bytes());
+    }
+    rest.extend(9_u64.to_le_bytes());
+    rest.extend(path);
+    rest.extend(b"home\0");
+    rest.extend(args);
+    rest
+}
+
+fn kinds(events: &[Event]) -> Vec<Kind> {
+    events.iter().map(|event| event.kind).collect()
+}
+
+const ROOT: (u32, u64) = (100, 10);
+const CHILD: (u32, u64) = (101, 20);
+
+#[test]
+fn a_session_begins_at_exec_and_ends_with_its_last_process() {
+    let mut bench = Bench::new();
+    let events = bench.exec(7, ROOT, Some(0), "/usr/bin/claude", b"claude\0-p\0");
+    assert_eq!(kinds(&events), [Kind::SessionStart, Kind::ProcessExec]);
+    let exec = &events[1];
+    assert_eq!(exec.attribution, Some(How::Matched));
+    assert_eq!(exec.op, Some(Op::Exec));
+    assert_eq!(exec.command.as_ref().unwrap().0, "claude -p");
+    let process = exec.process.as_ref().unwrap();
+    assert_eq!((process.pid, process.start_time, process.uid), (100, 10, 1000));
+    assert_eq!(process.executable_path.0, "/usr/bin/claude");
+    assert_eq!(process.cwd.0, "/home");
+
+    let events = bench.fork(7, ROOT, CHILD);
+    assert_eq!(events[0].child.as_ref().unwrap().pid, 101);
+    assert_eq!(kinds(&bench.exit(7, ROOT, 3 << 8)), [Kind::ProcessExit], "a child still lives");
+    let events = bench.exit(7, CHILD, 9);
+    assert_eq!(kinds(&events), [Kind::ProcessExit, Kind::SessionEnd]);
+    assert_eq!(events[0].exit, Some(Exit { code: None, signal: Some(9) }));
+    let session = bench.state.sessions.get(7).unwrap();
+    assert_eq!((session.living, session.total), (0, 2));
+    assert_eq!(session.view().recognised.by, RecognisedBy::Exec);
+}
+
+#[test]
+fn a_child_has_its_makers_program_and_folder_until_its_own_exec() {
+    let mut bench = Bench::new();
+    bench.exec(7, ROOT, Some(0), "/usr/bin/claude", b"claude\0");
+    bench.fork(7, ROOT, CHILD);
+    let events = bench.exit(7, CHILD, 0);
+    let process = events[0].process.as_ref().unwrap();
+    assert_eq!(process.executable_path.0, "/usr/bin/claude");
+    assert_eq!(process.cwd.0, "/home");
+}
+
+#[test]
+fn a_sub_agent_is_a_session_with_a_parent_and_leaves_the_other() {
+    let mut bench = Bench::new();
+    bench.exec(7, ROOT, Some(0), "/usr/bin/claude", b"claude\0");
+    bench.fork(7, ROOT, CHILD);
+    let events = bench.exec(8, CHILD, Some(7), "/usr/bin/codex", b"codex\0");
+    let outer = bench.state.sessions.get(7).unwrap();
+    assert_eq!(outer.living, 1);
+    assert_eq!(events.last().unwrap().parent_session.as_deref(), Some(&*outer.id));
+    assert_eq!(bench.state.sessions.get(8).unwrap().living, 1);
+    let ended = bench.exit(7, ROOT, 0);
+    assert_eq!(kinds(&ended), [Kind::ProcessExit, Kind::SessionEnd], "the inner one goes on by itself");
+}
+
+#[test]
+fn a_process_id_that_is_used_again_is_another_process() {
+    let mut bench = Bench::new();
+    bench.exec(7, ROOT, Some(0), "/usr/bin/claude", b"claude\0");
+    bench.fork(7, ROOT, CHILD);
+    // Its end was lost, and its number is given again.
+    bench.fork(7, ROOT, (CHILD.0, 99));
+    assert_eq!(bench.state.sessions.get(7).unwrap().living, 2);
+    let events = bench.exit(7, (CHILD.0, 99), 0);
+    assert_eq!(events[0].process.as_ref().unwrap().start_time, 99);
+    assert_eq!(bench.state.sessions.get(7).unwrap().living, 1);
+}
+
+#[test]
+fn arguments_come_in_parts_and_missing_ones_are_told() {
+    let mut bench = Bench::new();
+    let first = exec_rest(0, By::MatchedExec.raw(), "/bin/x", b"x\0long", 20, 1);
+    assert!(bench.apply(RecordKind::Exec, 7, ROOT, &first).is_empty(), "it waits for the rest");
+    let more =
+        [&6_u32.to_le_bytes()[..], &4_u32.to_le_bytes(), &0_u16.to_le_bytes(), &[0; 6], b"est\0"].concat();
+    let events = bench.apply(RecordKind::ExecArgs, 7, ROOT, &more);
+    let process = events[1].process.as_ref().unwrap();
+    assert_eq!(process.command_args.iter().map(|arg| arg.0.as_str()).collect::<Vec<_>>(), ["x", "longest"]);
+    assert!(!process.command_args_truncated);
+
+    bench.apply(RecordKind::Exec, 7, ROOT, &first);
+    let events = bench.exit(7, ROOT, 0);
+    assert_eq!(kinds(&events)[..2], [Kind::SessionStart, Kind::ProcessExec][..], "the rest was lost");
+    assert!(events[1].process.as_ref().unwrap().command_args_truncated);
+}
+
+#[test]
+fn a_restart_keeps_ids() {
+    let mut bench = Bench::new();
+    bench.exec(7, ROOT, Some(0), "/usr/bin/claude", b"claude\0");
+    bench.fork(7, ROOT, CHILD);
+    bench.exec(8, CHILD, Some(7), "/usr/bin/codex", b"codex\0");
+    let before: Vec<_> =
+        bench.state.sessions.all().map(|one| (one.id.clone(), one.parent_id.clone())).collect();
+    let mut after = Bench::new();
+    after.state.sessions.restore(bench.state.sessions.saved());
+    let restored: Vec<_> =
+        after.state.sessions.all().map(|one| (one.id.clone(), one.parent_id.clone())).collect();
+    assert_eq!(before, restored);
+    assert_ne!(before[0].0, before[1].0);
+}
+
+#[test]
+fn losses_are_told_with_their_session() {
+    let mut bench = Bench::new();
+    bench.exec(7, ROOT, Some(0), "/usr/bin/claude", b"claude\0");
+    let key = LossKey { session: 7, kind: RecordKind::FileOpen.raw(), reason: 1, pad: 0 };
+    let event = bench.state.loss(key, 12, "ring_full", 50);
+    assert_eq!(event.session, bench.state.sessions.get(7).unwrap().id);
+    let loss = event.loss.unwrap();
+    assert_eq!((loss.kind.as_str(), loss.count), ("file.open", 12));
+    assert_eq!(bench.state.sessions.get(7).unwrap().view().losses, 12);
+}
