@@ -45,6 +45,17 @@ pub fn split(args: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     whole.split(|byte| *byte == 0).take(count)
 }
 
+/// The command line as people write it and `run` rules see it, whole: the base name of the program that really runs,
+/// then the arguments after the first.
+pub fn command_line(program: &[u8], args: &[u8]) -> Vec<u8> {
+    let mut line = program.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
+    for arg in split(args).skip(1) {
+        line.push(b' ');
+        line.extend_from_slice(arg);
+    }
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -176,7 +176,7 @@ impl Attribution {
             out.push(self.event(header, Kind::SessionStart, None, &mut Vec::new()));
         }
         let mut event = self.event(header, Kind::ProcessExec, Some(Op::Exec), out);
-        event.command = Some(Text::of(&crate::matcher::command_text(&program, exec::split(args))).text);
+        event.command = Some(Text::of(&exec::command_line(&program, args)).text);
         out.push(event);
     }
 

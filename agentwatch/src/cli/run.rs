@@ -28,6 +28,9 @@ pub struct RunArgs {
     /// The policy: a file, or a folder of files read in the order of their names
     #[arg(long, value_name = "PATH")]
     pub policy: Option<PathBuf>,
+    /// What is done about what agents do; this version only observes
+    #[arg(long, value_enum, value_name = "MODE", default_value_t)]
+    pub mode: Mode,
     /// Remove the kernel programs at the end
     #[arg(long)]
     pub detach_on_exit: bool,
@@ -37,6 +40,14 @@ pub struct RunArgs {
     /// Bytes of all segments past which the oldest are removed
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().total_bytes)]
     pub total_bytes: u64,
+}
+
+/// Modes that this version has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// Nothing is refused
+    #[default]
+    Observe,
 }
 
 /// Runs the command; gives its exit code.

@@ -35,7 +35,7 @@ const BUSY_MS: i64 = 20;
 const IDLE_MS: i64 = 1_000;
 /// Looks that find nothing before the daemon says that it sleeps.
 const LOOKS_BEFORE_IDLE: u32 = 10;
-/// Nanoseconds between two looks at losses, old segments and the clock.
+/// Nanoseconds between two looks at losses, old segments and the clock, and two savings of what a restart must know.
 const UPKEEP_NS: u64 = 1_000_000_000;
 
 /// The running daemon.
@@ -57,6 +57,9 @@ pub struct Daemon {
     detach_on_exit: bool,
     policy: Option<std::path::PathBuf>,
     last_upkeep_ns: u64,
+    /// Something happened since sessions were saved. The kernel's tables know the essence meanwhile.
+    unsaved: bool,
+    syncing: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Daemon {
@@ -90,9 +93,7 @@ impl Daemon {
         if now.saturating_sub(self.last_upkeep_ns) >= UPKEEP_NS {
             self.upkeep(now);
         }
-        if self.state.sessions.changed {
-            self.save_sessions();
-        }
+        self.unsaved |= taken > 0 || self.state.sessions.changed;
         if let Err(error) = self.log.flush() {
             self.pipeline.warn_once(&error);
         }
@@ -138,6 +139,27 @@ impl Daemon {
             self.log.append(&mut event);
         }
         self.log.tend(self.state.host.unix_ns(now));
+        if std::mem::take(&mut self.unsaved) {
+            self.save_sessions();
+            self.sync_log();
+        }
+    }
+
+    /// Makes the log survive a crash of the kernel, on a thread of its own: a busy disk must not hold up the ring.
+    fn sync_log(&mut self) {
+        if self.syncing.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return;
+        }
+        match self.log.unsynced() {
+            Ok(unsynced) => {
+                self.syncing = Some(std::thread::spawn(move || {
+                    if let Err(error) = unsynced.sync() {
+                        tracing::error!("{error}");
+                    }
+                }));
+            }
+            Err(error) => self.pipeline.warn_once(&error),
+        }
     }
 
     /// After lost records on processes: what lives is in the kernel's table, and what is not there has ended.

@@ -196,6 +196,8 @@ impl Daemon {
             detach_on_exit: options.detach_on_exit,
             policy: options.policy.clone(),
             last_upkeep_ns: now,
+            unsaved: true,
+            syncing: None,
         })
     }
 

@@ -269,10 +269,11 @@ fn a_script_is_not_any_argument_with_such_a_path() {
 fn the_command_text_is_what_the_kernel_reads() {
     let arguments: [&[u8]; 3] = [b"/usr/bin/claude", b"a b", b"c"];
     assert_eq!(command_text(b"/usr/bin/node", arguments), b"node a b c");
-    // The kernel reads 2,048 bytes, of which the first argument and its NUL take 4.
+    // The kernel reads a bounded number of bytes, of which the first argument and its NUL take 4.
     let long = vec![b'x'; 5000];
     let arguments: [&[u8]; 2] = [b"abc", &long];
-    assert_eq!(command_text(b"/usr/bin/node", arguments).len(), "node".len() + 2044);
+    let kept = agentwatch_common::limits::MATCH_COMMAND_BYTES as usize - 4;
+    assert_eq!(command_text(b"/usr/bin/node", arguments).len(), "node".len() + kept);
     assert_eq!(command_text(b"/usr/bin/node", []), b"node");
 }
 
