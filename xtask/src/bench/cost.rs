@@ -76,7 +76,8 @@ pub struct Cost {
 /// If something cannot be measured.
 pub fn measure(quick: bool) -> Result<()> {
     let rounds = if quick { 1 } else { 3 };
-    let folder = TempDir::new().context("no temporary folder")?;
+    // In memory, where neither a journal nor a disk adds noise or hides what is to be measured.
+    let folder = TempDir::new_in("/dev/shm").context("no temporary folder in memory")?;
     let bench = Bench { folder: folder.path(), rounds };
     bench.all(Setting::Bare, |operation, n| plain(bench.words(operation, n)))?;
     step("starting agentwatch (its programs are checked by a kernel that counts instructions)");

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 /// Bytes of a file's end in which its last line is looked for.
-const TAIL: u64 = 4096;
+const TAIL: u64 = 16 * 1024;
 /// The agent of all sessions here.
 const AGENT: &str = "bench";
 

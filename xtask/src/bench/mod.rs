@@ -86,17 +86,19 @@ pub fn main(args: &Args) -> Result<i32> {
 
 fn on_host(args: &Args) -> Result<()> {
     let programs = Programs::build(&[Program::Agentwatch, Program::Act, Program::Xtask])?;
-    let mut found = Vec::new();
+    let (mut found, mut result) = (Vec::new(), Ok(()));
     for measure in [Measure::Cost, Measure::Load] {
-        if args.only.is_none_or(|only| only == measure) {
-            found.extend(in_guest(args, measure, &programs)?);
+        if args.only.is_none_or(|only| only == measure) && result.is_ok() {
+            result = in_guest(args, measure, &programs, &mut found);
         }
     }
+    // What was measured before something failed is worth seeing.
     let text = report::text(&args.kernel, &found);
-    io::stdout().lock().write_all(text.as_bytes()).context("the standard output is closed")
+    io::stdout().lock().write_all(text.as_bytes()).context("the standard output is closed")?;
+    result
 }
 
-fn in_guest(args: &Args, measure: Measure, programs: &Programs) -> Result<Vec<Found>> {
+fn in_guest(args: &Args, measure: Measure, programs: &Programs, found: &mut Vec<Found>) -> Result<()> {
     let counts = measure == Measure::Cost;
     let mut command: Vec<String> = ["xtask", "bench", "--guest"].map(str::to_owned).to_vec();
     command.push(if counts { "cost" } else { "load" }.to_owned());
@@ -116,13 +118,14 @@ fn in_guest(args: &Args, measure: Measure, programs: &Programs) -> Result<Vec<Fo
     let sinks = || Sinks { stdout: Box::new(stdout.clone()), stderr: Box::new(io::stderr()) };
     let code = vm::run_into(&spec, &sinks)?;
     let text = stdout.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    for line in String::from_utf8_lossy(&text).lines() {
+        found
+            .push(serde_json::from_str(line).with_context(|| format!("the guest gave no figure: `{line}`"))?);
+    }
     if code != 0 {
         bail!("measuring failed in the guest, which ended with {code}; its messages are above");
     }
-    let text = String::from_utf8(text).context("the guest's figures are not UTF-8")?;
-    text.lines()
-        .map(|line| serde_json::from_str(line).with_context(|| format!("no figure: `{line}`")))
-        .collect()
+    Ok(())
 }
 
 /// A sink that keeps what comes.

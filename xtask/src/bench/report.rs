@@ -47,39 +47,45 @@ fn cost_table(costs: &[&Cost]) -> String {
     text +=
         &row(["operation", "bare", "outside", "", "inside adds", "events", "auditd adds", "inside/auditd"]);
     for operation in &OPERATIONS {
-        let of =
-            |setting| costs.iter().find(|cost| cost.operation == operation.name && cost.setting == setting);
-        let (Some(bare), Some(outside), Some(inside), Some(audited)) =
-            (of(Setting::Bare), of(Setting::Outside), of(Setting::Inside), of(Setting::Audited))
-        else {
-            continue;
-        };
-        let percent = (outside.instructions / bare.instructions - 1.0) * 100.0;
-        let adds = |cost: &Cost| cost.instructions - bare.instructions;
-        let share = adds(inside) / adds(audited);
-        text += &row([
-            operation.name,
-            &grouped(bare.instructions),
-            &grouped(outside.instructions),
-            &format!("{percent:+.1} %"),
-            &grouped(adds(inside)),
-            &format!("{:.2}", inside.events),
-            &grouped(adds(audited)),
-            &format!("{share:.3}"),
-        ]);
-        let target = OUTSIDE_TARGETS.iter().find(|(name, _)| *name == operation.name);
-        if let Some((_, limit)) = target {
-            text += &verdict(percent <= *limit, &format!("outside {percent:+.1} %, at most {limit} %"));
-        }
-        text +=
-            &verdict(share <= INSIDE_TARGET, &format!("inside/auditd {share:.3}, at most {INSIDE_TARGET}"));
-        text += &notes(&[inside, audited]);
-        if let Some(again) = of(Setting::BareAgain) {
-            let drift = (again.instructions / bare.instructions - 1.0) * 100.0;
-            text += &format!("    bare once more, after agentwatch: {drift:+.1} %, which is noise\n");
-        }
+        let own: Vec<&Cost> = costs.iter().copied().filter(|cost| cost.operation == operation.name).collect();
+        text += &cost_rows(operation.name, &own).unwrap_or_default();
     }
     text
+}
+
+/// `None` where not even the bare operation was measured.
+fn cost_rows(operation: &str, costs: &[&Cost]) -> Option<String> {
+    let of = |setting| costs.iter().find(|cost| cost.setting == setting);
+    let bare = of(Setting::Bare)?.instructions;
+    let percent = |setting| of(setting).map(|cost| (cost.instructions / bare - 1.0) * 100.0);
+    let adds = |setting| of(setting).map(|cost| cost.instructions - bare);
+    let (outside, inside, audited) =
+        (percent(Setting::Outside), adds(Setting::Inside), adds(Setting::Audited));
+    let share = inside.zip(audited).map(|(inside, audited)| inside / audited);
+    let show = |number: Option<f64>, form: fn(f64) -> String| number.map_or_else(|| "-".to_owned(), form);
+    let mut text = row([
+        operation,
+        &grouped(bare),
+        &show(of(Setting::Outside).map(|cost| cost.instructions), grouped),
+        &show(outside, |percent| format!("{percent:+.1} %")),
+        &show(inside, grouped),
+        &show(of(Setting::Inside).map(|cost| cost.events), |events| format!("{events:.2}")),
+        &show(audited, grouped),
+        &show(share, |share| format!("{share:.3}")),
+    ]);
+    let target = OUTSIDE_TARGETS.iter().find(|(name, _)| *name == operation);
+    if let (Some((_, limit)), Some(percent)) = (target, outside) {
+        text += &verdict(percent <= *limit, &format!("outside {percent:+.1} %, at most {limit} %"));
+    }
+    if let Some(share) = share {
+        text +=
+            &verdict(share <= INSIDE_TARGET, &format!("inside/auditd {share:.3}, at most {INSIDE_TARGET}"));
+    }
+    if let Some(drift) = percent(Setting::BareAgain) {
+        text += &format!("    bare once more, after agentwatch: {drift:+.1} %, which is noise\n");
+    }
+    text += &notes(costs);
+    Some(text)
 }
 
 fn notes(costs: &[&Cost]) -> String {

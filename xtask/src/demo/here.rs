@@ -1,5 +1,6 @@
 //! The demo itself, on a machine that can be observed and with the programs on PATH.
 
+use std::fs;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
@@ -49,8 +50,10 @@ fn run_agent(daemon: &Daemon, folder: &Path) -> Result<ExitStatus> {
     let server = TcpListener::bind("127.0.0.1:0").context("cannot listen on loopback")?;
     let port = server.local_addr().context("the server has no address")?.port().to_string();
     thread::spawn(move || serve(&server));
-    let mut agent = daemon.agentwatch(&["exec", "--agent", "demo", "--", "sh", "-c", AGENT, "agent", &port]);
-    agent.current_dir(folder).status().context("cannot start the agent")
+    fs::write(folder.join("agent.sh"), AGENT).context("cannot write the agent")?;
+    let mut agent = daemon.agentwatch(&["exec", "--agent", "demo", "--", "sh", "agent.sh", &port]);
+    // Other locales make every program open a dozen files more, which would hide the agent's own work.
+    agent.env("LC_ALL", "C").current_dir(folder).status().context("cannot start the agent")
 }
 
 fn serve(server: &TcpListener) {
