@@ -74,7 +74,7 @@ fn with_processes(daemon: &Daemon) -> Result<()> {
 
 /// Distinct files, so that each event is written.
 fn events(daemon: &Daemon, count: u64) -> Result<()> {
-    let folder = TempDir::new().context("no temporary folder")?;
+    let folder = TempDir::new_in("/dev/shm").context("no temporary folder in memory")?;
     let mut log = LogReader::at_end(&daemon.log(), folder.path())?;
     let n = (count / 3).to_string();
     let mut command = daemon.agentwatch(&["exec", "--agent", "bench", "--", "aw-act", "--dir"]);

@@ -101,7 +101,7 @@ fn load_table(loads: &[&Load]) -> String {
     let mut text = "\nFile events from one session, two CPUs\n\n".to_owned();
     text += &row(["run", "wanted/s", "reached/s", "did", "events", "folded", "lost", "unaccounted"]);
     for load in loads {
-        let rate = load.did as f64 / load.seconds.max(f64::MIN_POSITIVE);
+        let rate = load.rate;
         let unaccounted =
             i128::from(load.did) - i128::from(load.events) - i128::from(load.folded) - i128::from(load.lost);
         let wanted = load.wanted.map_or_else(|| "max".to_owned(), |wanted| grouped(wanted as f64));
@@ -218,7 +218,7 @@ mod tests {
             name: "x".to_owned(),
             wanted: Some(50_000),
             did: 100,
-            seconds: 0.002,
+            rate: 50_000.0,
             events: 60,
             folded: 30,
             lost,

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use super::Part;
-use super::libtest::Reader;
+use super::libtest::{Reader, Shared};
 use crate::cmd::{self, say};
 use crate::setup;
 
@@ -46,9 +46,9 @@ fn unit_tests() -> Part {
     let name = "unit tests";
     say(&format!("\n== {name}"));
     let start = Instant::now();
-    let reader = Reader::new(String::new());
-    let result = run_unit_tests(reader.clone());
-    let seen = reader.seen();
+    let seen = Shared::default();
+    let result = run_unit_tests(Reader::new(String::new(), seen.clone(), io::stdout()));
+    let seen = seen.now();
     let mut failures = seen.failed;
     if let Err(error) = result {
         failures.push(format!("{error:#}"));
@@ -56,7 +56,7 @@ fn unit_tests() -> Part {
     Part { name: name.to_owned(), counts: seen.counts, took: start.elapsed(), failures }
 }
 
-fn run_unit_tests(mut reader: Reader) -> Result<()> {
+fn run_unit_tests(mut reader: Reader<io::Stdout>) -> Result<()> {
     let mut tests = cargo("test")?;
     let mut child = tests
         .args(HOST_CRATES)

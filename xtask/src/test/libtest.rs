@@ -1,7 +1,7 @@
 //! What libtest's own output says, read while it passes by.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Counts;
 
@@ -40,49 +40,59 @@ fn result(text: &str) -> Option<Counts> {
     Some(Counts { passed: number("passed")?, failed: number("failed")?, skipped: number("ignored")? })
 }
 
-/// A sink that reads libtest's output, and prints each line with a prefix.
-#[derive(Debug, Clone)]
-pub struct Reader {
-    prefix: String,
-    seen: Arc<Mutex<Seen>>,
-    pending: Vec<u8>,
-}
+/// What one or several readers have seen.
+#[derive(Debug, Clone, Default)]
+pub struct Shared(Arc<Mutex<Seen>>);
 
-impl Reader {
-    /// With nothing read.
+impl Shared {
+    /// What they have seen so far.
     #[must_use]
-    pub fn new(prefix: String) -> Self {
-        Self { prefix, seen: Arc::default(), pending: Vec::new() }
+    pub fn now(&self) -> Seen {
+        self.lock().clone()
     }
 
-    /// What this reader and its clones have seen.
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A sink that reads libtest's output, and hands on each line with a prefix.
+#[derive(Debug)]
+pub struct Reader<W> {
+    prefix: String,
+    seen: Shared,
+    pending: Vec<u8>,
+    out: W,
+}
+
+impl<W: Write> Reader<W> {
+    /// Adds to what was seen already.
     #[must_use]
-    pub fn seen(&self) -> Seen {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub const fn new(prefix: String, seen: Shared, out: W) -> Self {
+        Self { prefix, seen, pending: Vec::new(), out }
     }
 
     fn take_line(&mut self, line: &[u8]) -> io::Result<()> {
         let text = String::from_utf8_lossy(line);
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).line(text.trim_end());
+        self.seen.lock().line(text.trim_end());
         // One write, so that lines of two machines do not mix.
-        io::stdout().lock().write_all(format!("{}{}\n", self.prefix, text.trim_end()).as_bytes())
+        self.out.write_all(format!("{}{}\n", self.prefix, text.trim_end()).as_bytes())
     }
 }
 
-impl Write for Reader {
+impl<W: Write> Write for Reader<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.pending.extend_from_slice(bytes);
         while let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.pending.drain(..=end).collect();
             self.take_line(&line)?;
         }
-        let unfinished = String::from_utf8_lossy(&self.pending).into_owned();
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).unfinished = unfinished;
+        self.seen.lock().unfinished = String::from_utf8_lossy(&self.pending).into_owned();
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stdout().flush()
+        self.out.flush()
     }
 }
 
@@ -92,7 +102,8 @@ mod tests {
 
     #[test]
     fn counts_and_failures_are_read() {
-        let mut reader = Reader::new("[x] ".to_owned());
+        let (seen, mut out) = (Shared::default(), Vec::new());
+        let mut reader = Reader::new("[x] ".to_owned(), seen.clone(), &mut out);
         let text = "running 3 tests\ntest a::b ... ok\ntest c ... FAILED\ntest d ... ignored\n\n\
                     test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
                     test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured; 2 filtered out; finished in 1.00s\n\
@@ -101,7 +112,8 @@ mod tests {
         for piece in text.as_bytes().chunks(7) {
             reader.write_all(piece).unwrap();
         }
-        let seen = reader.seen();
+        let seen = seen.now();
+        assert!(out.starts_with(b"[x] running 3 tests\n[x] test a::b ... ok\n"));
         assert_eq!(seen.counts, Counts { passed: 6, failed: 1, skipped: 1 });
         assert_eq!((seen.ended, seen.failed), (2, vec!["c".to_owned()]));
         assert_eq!(seen.unfinished, "test e ... ");
@@ -109,8 +121,9 @@ mod tests {
 
     #[test]
     fn other_lines_count_nothing() {
-        let mut reader = Reader::new(String::new());
+        let seen = Shared::default();
+        let mut reader = Reader::new(String::new(), seen.clone(), io::sink());
         reader.write_all(b"test result: nobody knows\nthe test is ... FAILED\n").unwrap();
-        assert_eq!((reader.seen().ended, reader.seen().failed.len()), (0, 0));
+        assert_eq!((seen.now().ended, seen.now().failed.len()), (0, 0));
     }
 }

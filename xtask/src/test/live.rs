@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::libtest::{Reader, Seen};
+use super::libtest::{Reader, Seen, Shared};
 use super::{Args, Counts, Part};
 use crate::cmd::say;
 use crate::programs::Programs;
@@ -53,10 +54,10 @@ fn on_kernel(args: &Args, kernel: &str, programs: &Programs) -> Part {
     let name = format!("live tests on {kernel}");
     say(&format!("\n== {name}"));
     let start = Instant::now();
-    let reader = Reader::new(format!("[{kernel}] "));
+    let seen = Shared::default();
     let out = paths::target_dir().join("live").join(kernel);
-    let result = boot(args, kernel, programs, &reader, &out);
-    let mut seen = reader.seen();
+    let result = boot(args, kernel, programs, &seen, &out);
+    let mut seen = seen.now();
     let mut failures = std::mem::take(&mut seen.failed);
     failures.extend(verdict(&result, &seen));
     if failures.is_empty() {
@@ -69,7 +70,7 @@ fn on_kernel(args: &Args, kernel: &str, programs: &Programs) -> Part {
     Part { name, counts, took: start.elapsed(), failures }
 }
 
-fn boot(args: &Args, kernel: &str, programs: &Programs, reader: &Reader, out: &Path) -> Result<i32> {
+fn boot(args: &Args, kernel: &str, programs: &Programs, seen: &Shared, out: &Path) -> Result<i32> {
     cache::remove(out)?;
     let mut command: Vec<String> = ["sh", "-c", COMMAND, "sh"].map(str::to_owned).to_vec();
     command.extend(args.live.clone());
@@ -82,9 +83,10 @@ fn boot(args: &Args, kernel: &str, programs: &Programs, reader: &Reader, out: &P
         agentwatch: Some(programs.folder().to_owned()),
         ..VmSpec::default()
     };
+    let prefix = || format!("[{kernel}] ");
     vm::run_into(&spec, &|| Sinks {
-        stdout: Box::new(reader.clone()),
-        stderr: Box::new(Reader::new(format!("[{kernel}] "))),
+        stdout: Box::new(Reader::new(prefix(), seen.clone(), io::stdout())),
+        stderr: Box::new(Reader::new(prefix(), Shared::default(), io::stderr())),
     })
 }
 
