@@ -22,6 +22,8 @@ pub enum Program {
     Act,
     /// The scripted model server.
     Model,
+    /// What installs the real agent.
+    Claude,
     /// The live tests, with libtest's command line.
     Live,
     /// This program, for what it does in a guest.
@@ -36,6 +38,7 @@ impl Program {
             Self::Agentwatch => "agentwatch",
             Self::Act => "aw-act",
             Self::Model => "aw-model",
+            Self::Claude => "aw-claude",
             Self::Live => "live",
             Self::Xtask => "xtask",
         }
@@ -44,7 +47,7 @@ impl Program {
     const fn package(self) -> &'static str {
         match self {
             Self::Agentwatch => "agentwatch",
-            Self::Act | Self::Model | Self::Live => "tests",
+            Self::Act | Self::Model | Self::Claude | Self::Live => "tests",
             Self::Xtask => "xtask",
         }
     }

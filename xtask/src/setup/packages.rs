@@ -34,6 +34,19 @@ pub const DEPENDABLE_QEMU: u32 = 10;
 /// # Errors
 /// If the distribution is not one with apt, or an installation fails.
 pub fn ensure() -> Result<()> {
+    ensure_none(missing)
+}
+
+/// Installs npm, which the real agent of the live tests comes by.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn ensure_npm() -> Result<()> {
+    ensure_none(|| if paths::find_program("npm").is_none() { vec!["npm"] } else { Vec::new() })
+}
+
+/// Installs what is missing.
+fn ensure_none(missing: impl Fn() -> Vec<&'static str>) -> Result<()> {
     if missing().is_empty() {
         return Ok(());
     }

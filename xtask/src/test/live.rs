@@ -3,17 +3,18 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::libtest::{Reader, Seen, Shared};
 use super::{Args, Counts, Part};
-use crate::cmd::say;
-use crate::programs::Programs;
+use crate::cmd::{self, say};
+use crate::programs::{Program, Programs};
+use crate::setup::packages;
 use crate::vm::{self, Sinks, TIMED_OUT, VmSpec};
 use crate::{cache, paths};
 
@@ -25,6 +26,23 @@ const COMMAND: &str = r#"live --test-threads=1 "$@"
 code=$?
 [ $code = 0 ] || dmesg > /out/dmesg.txt
 exit $code"#;
+
+/// Installs the real agent of the live tests into the cache, unless it is there.
+///
+/// # Errors
+/// If npm cannot be had, or does not bring it.
+pub fn install_agent(programs: Option<&Programs>) -> Result<()> {
+    let programs = programs.context("the program that installs it was not built")?;
+    packages::ensure_npm()?;
+    let installer = programs.folder().join(Program::Claude.name());
+    let installer = installer.to_str().context("the folder that cargo builds into is not UTF-8")?;
+    cmd::retry("installing the real agent", || cmd::watched(cmd::command(installer)?.arg(agent()?)))
+}
+
+/// The folder of the real agent: guests see it as `/share/claude`.
+fn agent() -> Result<PathBuf> {
+    Ok(paths::cache()?.join("claude"))
+}
 
 /// Runs the live tests on every kernel, some kernels at a time.
 pub fn run(args: &Args, kernels: &[String], programs: &Programs) -> Vec<Part> {
@@ -77,6 +95,8 @@ fn boot(args: &Args, kernel: &str, programs: &Programs, seen: &Shared, out: &Pat
     let spec = VmSpec {
         kernel: kernel.to_owned(),
         memory_mb: MEMORY_MB,
+        // Without it the tests that need it fail, and the others run.
+        shares: Some(agent()?).filter(|folder| folder.is_dir()).into_iter().collect(),
         out: Some(out.to_path_buf()),
         command,
         timeout: Duration::from_secs(args.timeout),

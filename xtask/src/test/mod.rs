@@ -35,6 +35,10 @@ pub struct Args {
     timeout: u64,
 }
 
+/// What the guests have on PATH.
+const PROGRAMS: [Program; 5] =
+    [Program::Agentwatch, Program::Act, Program::Model, Program::Claude, Program::Live];
+
 /// How many tests ended how.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
@@ -102,16 +106,17 @@ pub fn main(args: &Args) -> Result<i32> {
             parts.extend(host::checks());
         }
         let Some(images) = images else { return };
-        let mut programs = Err(anyhow!("the programs were not built"));
+        let mut programs = None;
         parts.push(Part::check("programs for the guests", || {
-            programs = Programs::build(&[Program::Agentwatch, Program::Act, Program::Model, Program::Live]);
-            programs.as_ref().map(drop).map_err(|error| anyhow!("{error:#}"))
+            programs = Some(Programs::build(&PROGRAMS)?);
+            Ok(())
         }));
+        parts.push(Part::check("the real agent", || live::install_agent(programs.as_ref())));
         parts.push(Part::check("kernels and images", || {
             images.join().unwrap_or_else(|_| Err(anyhow!("their preparation panicked; its message is above")))
         }));
-        if let (Ok(programs), true) = (&programs, parts.last().is_some_and(Part::is_good)) {
-            parts.extend(live::run(args, &kernels, programs));
+        if let Some(programs) = programs {
+            parts.extend(live::run(args, &kernels, &programs));
         }
     });
     summary::print(&parts, start.elapsed())?;
