@@ -98,24 +98,24 @@ fn none_lost(args: &[&str]) -> Result<()> {
 
 #[test]
 fn nothing_is_lost_of_repeats() -> Result<()> {
-    none_lost(&["load", "--files", "100000", "--rate", "20000", "--distinct", "1"])
+    none_lost(&["load", "--files", "60000", "--rate", "20000", "--distinct", "1"])
 }
 
 #[test]
 fn nothing_is_lost_of_different_files() -> Result<()> {
-    none_lost(&["load", "--files", "20000", "--rate", "2000", "--distinct", "20000"])
+    none_lost(&["load", "--files", "10000", "--rate", "2000", "--distinct", "10000"])
 }
 
 #[test]
 fn nothing_is_lost_of_short_lives() -> Result<()> {
-    none_lost(&["load", "--op", "create-unlink", "--files", "10000", "--rate", "2000", "--distinct", "100"])
+    none_lost(&["load", "--op", "create-unlink", "--files", "6000", "--rate", "2000", "--distinct", "100"])
 }
 
 /// The log is slower than this on an emulated machine; what is lost must then be in the sum.
 #[test]
 fn did_is_events_and_counts_and_losses() -> Result<()> {
     Shared::with(|daemon| {
-        let args = ["load", "--op", "create-unlink", "--files", "100000", "--rate", "max", "--distinct", "100000"];
+        let args = ["load", "--op", "create-unlink", "--files", "40000", "--rate", "max", "--distinct", "40000"];
         load(daemon, &args).map(drop)?;
         // And all is well again afterwards.
         tests::compare::same_acts(&daemon.act(&["rename"])?)
