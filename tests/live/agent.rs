@@ -30,8 +30,15 @@ fn script(dir: &Path) -> Script {
             ]),
             turn(vec![call("Read", json!({"file_path": path("by-write")}))]),
             turn(vec![
-                call("Edit", json!({"file_path": path("by-write"), "old_string": "written", "new_string": "edited"})),
-                shell(format!("(echo late > {}) & wait; python3 -c 'import os; os.mkdir(\"{}\")'", path("late"), path("py"))),
+                call(
+                    "Edit",
+                    json!({"file_path": path("by-write"), "old_string": "written", "new_string": "edited"}),
+                ),
+                shell(format!(
+                    "(echo late > {}) & wait; python3 -c 'import os; os.mkdir(\"{}\")'",
+                    path("late"),
+                    path("py")
+                )),
             ]),
             Turn { text: "all done".to_owned(), tools: Vec::new() },
         ],
@@ -41,7 +48,11 @@ fn script(dir: &Path) -> Script {
 #[test]
 fn everything_that_claude_code_does_is_its_sessions() -> Result<()> {
     let program = claude::program(Path::new(SHARED));
-    ensure!(program.is_file(), "no Claude Code at `{}`: share what `aw-claude DIR` installs", program.display());
+    ensure!(
+        program.is_file(),
+        "no Claude Code at `{}`: share what `aw-claude DIR` installs",
+        program.display()
+    );
     Shared::with(|daemon| {
         let (home, dir) = (work_dir()?, work_dir()?);
         let record = home.path().join("record.jsonl");
@@ -80,7 +91,11 @@ fn is_whole(run: &SessionRun) -> Result<()> {
     ended.sort_unstable();
     ensure!(known == ended, "processes {known:?}, ends {ended:?}");
     for event in run.own().filter(|event| event.process.is_some()) {
-        ensure!(identity(event).is_some_and(|one| known.contains(&one)), "by an unknown process: {}", json(event));
+        ensure!(
+            identity(event).is_some_and(|one| known.contains(&one)),
+            "by an unknown process: {}",
+            json(event)
+        );
         ensure!(event.attribution == Some(How::Launched), "{}", json(event));
     }
     Ok(())
@@ -90,7 +105,8 @@ fn is_whole(run: &SessionRun) -> Result<()> {
 fn by_itself_and_its_children(run: &SessionRun, dir: &Path) -> Result<()> {
     let by = |kind: Kind, name: &str| -> Result<PathBuf> {
         let path = dir.join(name).to_string_lossy().into_owned();
-        let event = run.of_kind(kind).find(|event| event.file.as_ref().is_some_and(|file| file.path.0 == path));
+        let event =
+            run.of_kind(kind).find(|event| event.file.as_ref().is_some_and(|file| file.path.0 == path));
         let process = event.and_then(|event| event.process.as_ref());
         let process = process.with_context(|| format!("no {kind:?} of `{path}`"))?;
         Ok(PathBuf::from(&process.executable_path.0))
@@ -121,7 +137,11 @@ fn connected_to(run: &SessionRun, port: u16) -> Result<()> {
             continue;
         }
         let peer = network.peer_address.as_ref().map(|address| address.0.as_str());
-        ensure!(peer == Some("127.0.0.1") && network.peer_port == Some(port.into()), "another peer: {}", json(event));
+        ensure!(
+            peer == Some("127.0.0.1") && network.peer_port == Some(port.into()),
+            "another peer: {}",
+            json(event)
+        );
         model += 1;
     }
     ensure!(model > 0, "no connection to the model");

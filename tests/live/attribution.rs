@@ -6,7 +6,7 @@ use std::process::Stdio;
 use agentwatch::event::{Event, How, Kind};
 use anyhow::{Context as _, Result, ensure};
 use tests::compare::{json, json_lines};
-use tests::daemon::{Daemon, Place, Shared, act_words, wait, work_dir};
+use tests::daemon::{Daemon, Shared, act_words, wait, work_dir};
 
 #[test]
 fn two_sessions_at_once_stay_apart() -> Result<()> {
@@ -46,34 +46,30 @@ fn until_ended(daemon: &mut Daemon, count: usize) -> Result<Vec<Event>> {
     Ok(events)
 }
 
-const NESTED: &str = "\
-version: 1
-agents:
-  test: {owner: tests@example.com}
-  inner: {owner: inner@example.com, match: [{exec: ['**/aw-inner']}]}
-";
-
 #[test]
 fn a_session_in_a_session_has_a_parent() -> Result<()> {
-    let machine = Shared::none()?;
-    let mut daemon = Daemon::start(&Place::with_policy(NESTED)?)?;
-    let dir = work_dir()?;
-    let inner = tests::daemon::copy_actor(&dir.path().join("aw-inner"))?;
-    let run = format!("{} noop; aw-act noop", inner.display());
-    let mut child = daemon.exec(["bash", "-c", &run]).spawn()?;
-    ensure!(wait(&mut child)?.success(), "bash failed");
-    let events = until_ended(&mut daemon, 2)?;
-    let starts: Vec<_> = events.iter().filter(|event| event.kind == Kind::SessionStart).collect();
-    ensure!(starts.len() == 2, "{}", json_lines(starts.iter().copied()));
-    let (outer, inner) = (starts.first().context("none")?, starts.last().context("none")?);
-    ensure!((&*outer.agent, outer.attribution) == ("test", Some(How::Launched)), "{}", json(outer));
-    ensure!((&*inner.agent, inner.attribution) == ("inner", Some(How::Matched)), "{}", json(inner));
-    ensure!(inner.owner.as_deref() == Some("inner@example.com"), "{}", json(inner));
-    ensure!(outer.parent_session.is_none() && inner.parent_session.as_ref() == Some(&outer.session), "{}", json(inner));
-    // The sub-agent's exec is its own; the shell's later ones are the outer session's.
-    let execs = |agent: &str| events.iter().filter(|e| e.kind == Kind::ProcessExec && &*e.agent == agent).count();
-    ensure!((execs("test"), execs("inner")) == (2, 1), "{:?}", (execs("test"), execs("inner")));
-    daemon.stop()?;
-    drop(machine);
-    Ok(())
+    Shared::with(|daemon| {
+        let dir = work_dir()?;
+        let inner = tests::daemon::copy_actor(&dir.path().join("aw-inner"))?;
+        let run = format!("{} noop; aw-act noop", inner.display());
+        let mut child = daemon.exec(["bash", "-c", &run]).spawn()?;
+        ensure!(wait(&mut child)?.success(), "bash failed");
+        let events = until_ended(daemon, 2)?;
+        let starts: Vec<_> = events.iter().filter(|event| event.kind == Kind::SessionStart).collect();
+        ensure!(starts.len() == 2, "{}", json_lines(starts.iter().copied()));
+        let (outer, inner) = (starts.first().context("none")?, starts.last().context("none")?);
+        ensure!((&*outer.agent, outer.attribution) == ("test", Some(How::Launched)), "{}", json(outer));
+        ensure!((&*inner.agent, inner.attribution) == ("inner", Some(How::Matched)), "{}", json(inner));
+        ensure!(inner.owner.as_deref() == Some("inner@example.com"), "{}", json(inner));
+        ensure!(
+            outer.parent_session.is_none() && inner.parent_session.as_ref() == Some(&outer.session),
+            "{}",
+            json(inner)
+        );
+        // The sub-agent's exec is its own; the shell's later ones are the outer session's.
+        let execs =
+            |agent: &str| events.iter().filter(|e| e.kind == Kind::ProcessExec && &*e.agent == agent).count();
+        ensure!((execs("test"), execs("inner")) == (2, 1), "{:?}", (execs("test"), execs("inner")));
+        Ok(())
+    })
 }

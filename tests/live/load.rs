@@ -37,11 +37,12 @@ fn load(daemon: &mut Daemon, args: &[&str]) -> Result<(Truth, BTreeMap<&'static 
     let truth = truth(&std::fs::read(output.path())?)?;
     // Losses are told a moment later than what came after them.
     if !counted.is_all(&truth)? {
-        daemon.until("account of every loss", |event| {
-            counted.take(&event);
-            counted.is_all(&truth)
-        })
-        .with_context(|| format!("did {:?}, told {:?}", truth.facts, counted.told))?;
+        daemon
+            .until("account of every loss", |event| {
+                counted.take(&event);
+                counted.is_all(&truth)
+            })
+            .with_context(|| format!("did {:?}, told {:?}", truth.facts, counted.told))?;
     }
     Ok((truth, counted.told))
 }
@@ -115,7 +116,8 @@ fn nothing_is_lost_of_short_lives() -> Result<()> {
 #[test]
 fn did_is_events_and_counts_and_losses() -> Result<()> {
     Shared::with(|daemon| {
-        let args = ["load", "--op", "create-unlink", "--files", "40000", "--rate", "max", "--distinct", "40000"];
+        let args =
+            ["load", "--op", "create-unlink", "--files", "40000", "--rate", "max", "--distinct", "40000"];
         load(daemon, &args).map(drop)?;
         // And all is well again afterwards.
         tests::compare::same_acts(&daemon.act(&["rename"])?)

@@ -7,12 +7,12 @@ mod agent;
 mod attribution;
 mod files;
 mod load;
-mod log;
 mod network;
 mod outsiders;
 mod paths;
 mod processes;
 mod recognition;
+mod restarts;
 
 use anyhow::Result;
 use tests::compare::{same_acts, same_processes};

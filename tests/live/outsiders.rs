@@ -1,6 +1,6 @@
-//! Processes outside any session: they make no event.
+//! Processes outside any session, other daemons among them: they make no event.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use tests::compare::all_attributed;
 use tests::daemon::{Shared, act_outside};
 
@@ -56,5 +56,17 @@ fn a_session_amid_others_has_only_its_own() -> Result<()> {
         tests::compare::same_processes(&run)?;
         tests::compare::same_acts(&run)?;
         all_attributed(&daemon.sentinel()?)
+    })
+}
+
+#[test]
+fn a_second_daemon_is_refused_and_the_first_goes_on() -> Result<()> {
+    Shared::with(|daemon| {
+        let output = daemon.place().run().output().context("cannot start agentwatch")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(1), "it ended with {}: {said}", output.status);
+        ensure!(said.contains(&daemon.pid().to_string()), "it does not name the first one's process: {said}");
+        ensure!(daemon.sentinel()?.status.success(), "the first daemon does not answer");
+        Ok(())
     })
 }

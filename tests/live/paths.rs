@@ -51,7 +51,8 @@ fn in_a_mount_namespace_with_its_root_named() -> Result<()> {
     Shared::with(|daemon| {
         let run = daemon.act(&["container"])?;
         let namespace = run.truth.facts.get("mount_namespace").and_then(|value| value.as_str());
-        let root = format!("mnt:{}", namespace.context("the actor named no namespace")?.trim_start_matches("mnt:"));
+        let root =
+            format!("mnt:{}", namespace.context("the actor named no namespace")?.trim_start_matches("mnt:"));
         for kind in [Kind::FileCreate, Kind::FileDelete] {
             let told = inside(&run, kind)?;
             ensure!(told.0 == Bytes::from("/inside"), "{told:?}");

@@ -107,7 +107,11 @@ fn a_deadly_signal_is_told_and_passed_on() -> Result<()> {
     Shared::with(|daemon| {
         for signal in ["15", "9"] {
             let run = daemon.act_ending(&["killed-by", signal])?;
-            ensure!(run.status.signal() == Some(signal.parse()?), "`agentwatch exec` ended with {}", run.status);
+            ensure!(
+                run.status.signal() == Some(signal.parse()?),
+                "`agentwatch exec` ended with {}",
+                run.status
+            );
             same_processes(&run)?;
         }
         Ok(())
@@ -122,7 +126,8 @@ fn arguments_past_the_bound_are_said_to_be_cut() -> Result<()> {
         let cut: Vec<_> = run.of_kind(Kind::ProcessExec).filter_map(|event| event.process.as_ref()).collect();
         let flags: Vec<_> = cut.iter().map(|process| process.command_args_truncated).collect();
         ensure!(flags == [false, true], "{flags:?}");
-        let kept = cut.last().map(|process| process.command_args.iter().map(|arg| arg.0.len() + 1).sum::<usize>());
+        let kept =
+            cut.last().map(|process| process.command_args.iter().map(|arg| arg.0.len() + 1).sum::<usize>());
         ensure!(kept.is_some_and(|kept| kept > 1_900_000), "only {kept:?} of 2 MiB were kept");
         Ok(())
     })
@@ -151,7 +156,11 @@ fn a_reused_pid_is_another_process() -> Result<()> {
         let starts: BTreeSet<_> = born.iter().map(|child| child.start_time).collect();
         ensure!(born.len() == 10 && starts.len() == 10, "{born:?}");
         for kind in [Kind::FileCreate, Kind::ProcessExit] {
-            ensure!(lives(&run, kind, pid) == starts, "{kind:?}: {:?} instead of {starts:?}", lives(&run, kind, pid));
+            ensure!(
+                lives(&run, kind, pid) == starts,
+                "{kind:?}: {:?} instead of {starts:?}",
+                lives(&run, kind, pid)
+            );
         }
         Ok(())
     })

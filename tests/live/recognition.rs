@@ -1,35 +1,24 @@
-//! How sessions are found: by program, command line, user, cgroup, and those that ran before the daemon.
+//! How sessions are found: by program, command line, user, cgroup.
 
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use agentwatch::event::{Event, How, Kind};
 use anyhow::{Context as _, Result, ensure};
 use tests::compare::{json, json_lines};
-use tests::daemon::{Daemon, Place, Shared, copy_actor, wait, work_dir};
+use tests::daemon::{Daemon, Shared, copy_actor, wait, work_dir};
 
 /// A user that owns nothing.
 const NOBODY: u32 = 65_534;
 
-/// Runs a test with a daemon whose agent `test` matches so.
-fn with_match(pattern: &str, test: impl FnOnce(&mut Daemon) -> Result<()>) -> Result<()> {
-    let machine = Shared::none()?;
-    let policy =
-        format!("version: 1\nagents:\n  test: {{owner: tests@example.com, match: [{{{pattern}}}]}}\n");
-    let mut daemon = Daemon::start(&Place::with_policy(&policy)?)?;
-    test(&mut daemon).with_context(|| daemon.said())?;
-    daemon.stop()?;
-    drop(machine);
-    Ok(())
-}
-
-/// All events up to the end of the next session, which must be the agent's, found in this way and whole.
-fn next_session(daemon: &mut Daemon, how: How) -> Result<Vec<Event>> {
+/// All events up to the end of the next session, which must be this agent's, found in this way, and all that
+/// there is.
+pub fn next_session(daemon: &mut Daemon, agent: &str, how: How) -> Result<Vec<Event>> {
     let events = daemon.wait_for("end of a session", |event| event.kind == Kind::SessionEnd)?;
-    let start = events.iter().find(|event| event.kind == Kind::SessionStart).context("no start of a session")?;
-    ensure!(start.attribution == Some(how) && &*start.agent == "test", "{}", json(start));
+    let start =
+        events.iter().find(|event| event.kind == Kind::SessionStart).context("no start of a session")?;
+    ensure!(start.attribution == Some(how) && &*start.agent == agent, "{}", json(start));
     for event in events.iter().filter(|event| event.kind != Kind::DaemonStart) {
         ensure!(event.session == start.session, "another's event: {}", json(event));
     }
@@ -38,12 +27,14 @@ fn next_session(daemon: &mut Daemon, how: How) -> Result<Vec<Event>> {
 
 fn created(events: &[Event], path: &Path) -> bool {
     let path = path.to_string_lossy();
-    let files = events.iter().filter(|event| event.kind == Kind::FileCreate).filter_map(|event| event.file.as_ref());
+    let files =
+        events.iter().filter(|event| event.kind == Kind::FileCreate).filter_map(|event| event.file.as_ref());
     files.into_iter().any(|file| file.path.0 == path)
 }
 
 fn run(command: &mut Command) -> Result<()> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("cannot start the actor")?;
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("cannot start the actor")?;
     let status = wait(&mut child)?;
     ensure!(status.success(), "the actor ended with {status}");
     Ok(())
@@ -51,12 +42,12 @@ fn run(command: &mut Command) -> Result<()> {
 
 #[test]
 fn by_its_program() -> Result<()> {
-    with_match("exec: ['**/aw-matched']", |daemon| {
+    Shared::with(|daemon| {
         let dir = work_dir()?;
         let program = copy_actor(&dir.path().join("aw-matched"))?;
         run(Command::new("aw-act").arg("--dir").arg(dir.path()).arg("mkdir"))?;
         run(Command::new(program).arg("--dir").arg(dir.path()).arg("create"))?;
-        let events = next_session(daemon, How::Matched)?;
+        let events = next_session(daemon, "by-program", How::Matched)?;
         ensure!(created(&events, &dir.path().join("plain")), "{}", json_lines(&events));
         Ok(())
     })
@@ -64,13 +55,13 @@ fn by_its_program() -> Result<()> {
 
 #[test]
 fn by_its_command_line() -> Result<()> {
-    with_match("run: ['aw-act *matched-by-run*']", |daemon| {
+    Shared::with(|daemon| {
         let dir = work_dir()?;
         let inner = dir.path().join("matched-by-run");
         std::fs::create_dir(&inner)?;
         run(Command::new("aw-act").arg("--dir").arg(dir.path()).arg("mkdir"))?;
         run(Command::new("aw-act").arg("--dir").arg(&inner).arg("create"))?;
-        let events = next_session(daemon, How::Matched)?;
+        let events = next_session(daemon, "by-command", How::Matched)?;
         ensure!(created(&events, &inner.join("plain")), "{}", json_lines(&events));
         Ok(())
     })
@@ -78,11 +69,11 @@ fn by_its_command_line() -> Result<()> {
 
 #[test]
 fn by_its_user() -> Result<()> {
-    with_match("user: [nobody]", |daemon| {
+    Shared::with(|daemon| {
         let dir = work_dir()?;
         std::os::unix::fs::chown(dir.path(), Some(NOBODY), None)?;
         run(Command::new("aw-act").arg("--dir").arg(dir.path()).arg("create").uid(NOBODY))?;
-        let events = next_session(daemon, How::Matched)?;
+        let events = next_session(daemon, "by-user", How::Matched)?;
         ensure!(created(&events, &dir.path().join("plain")), "{}", json_lines(&events));
         let uid = events.iter().rev().find_map(|event| event.process.as_ref()).map(|process| process.uid);
         ensure!(uid == Some(NOBODY), "{uid:?}");
@@ -110,58 +101,18 @@ impl Drop for Cgroup {
 
 #[test]
 fn by_its_cgroup() -> Result<()> {
-    with_match("cgroup: ['/aw-live-*']", |daemon| {
+    Shared::with(|daemon| {
         let group = Cgroup::new("aw-live-1")?;
         let dir = work_dir()?;
         // The shell moves itself, and what it then starts is in the session.
-        let script = format!("echo $$ > {}/cgroup.procs && aw-act --dir {} create", group.0.display(), dir.path().display());
+        let script = format!(
+            "echo $$ > {}/cgroup.procs && aw-act --dir {} create",
+            group.0.display(),
+            dir.path().display()
+        );
         run(Command::new("bash").args(["-c", &script]))?;
-        let events = next_session(daemon, How::Matched)?;
+        let events = next_session(daemon, "by-cgroup", How::Matched)?;
         ensure!(created(&events, &dir.path().join("plain")), "{}", json_lines(&events));
-        Ok(())
-    })
-}
-
-/// An agent that ran before the daemon: a program of a given name with children, until its input ends.
-struct Before {
-    child: Child,
-    dir: tempfile::TempDir,
-}
-
-impl Before {
-    fn start(children: u32) -> Result<Self> {
-        let dir = work_dir()?;
-        let program = copy_actor(&dir.path().join("aw-before"))?;
-        let mut child = Command::new(program)
-            .args(["--dir", &dir.path().to_string_lossy(), "processes", &children.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start the actor")?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().context("no output")?).read_line(&mut line)?;
-        ensure!(line.contains("live"), "the actor said `{line}`");
-        Ok(Self { child, dir })
-    }
-
-    fn end(mut self) -> Result<u32> {
-        drop(self.child.stdin.take());
-        ensure!(wait(&mut self.child)?.success(), "the actor failed in {}", self.dir.path().display());
-        Ok(self.child.id())
-    }
-}
-
-#[test]
-fn adopted_with_all_its_processes() -> Result<()> {
-    const CHILDREN: u32 = 50;
-    let before = Before::start(CHILDREN)?;
-    with_match("exec: ['**/aw-before']", |daemon| {
-        let root = before.end()?;
-        let events = next_session(daemon, How::Adopted)?;
-        let exits: Vec<_> = events.iter().filter(|event| event.kind == Kind::ProcessExit).collect();
-        ensure!(exits.len() == usize::try_from(CHILDREN)? + 1, "{} exits", exits.len());
-        let processes = exits.iter().filter_map(|event| event.process.as_ref());
-        ensure!(processes.filter(|process| process.pid == root).count() == 1, "the first process's exit is missing");
         Ok(())
     })
 }

@@ -85,26 +85,48 @@ pub fn all_attributed(run: &SessionRun) -> Result<()> {
             Kind::DaemonStart | Kind::DaemonStop | Kind::LogRecovered => continue,
             _ => {}
         }
-        ensure!(*event.session == *run.session, "an event from outside the session {}: {}", run.session, json(event));
+        ensure!(
+            *event.session == *run.session,
+            "an event from outside the session {}: {}",
+            run.session,
+            json(event)
+        );
         ensure!(event.kind != Kind::Loss, "something was lost: {}", json(event));
         ensure!(&*event.agent == "test", "not the agent's: {}", json(event));
         ensure!(event.owner.as_deref() == Some("tests@example.com"), "not the owner's: {}", json(event));
         if !matches!(event.kind, Kind::SessionStart | Kind::SessionEnd) {
-            let process = event.process.as_ref().with_context(|| format!("without a process: {}", json(event)))?;
+            let process =
+                event.process.as_ref().with_context(|| format!("without a process: {}", json(event)))?;
             ensure!(process.pid != 0 && process.start_time != 0, "without an identity: {}", json(event));
         }
     }
     Ok(())
 }
 
-/// Something as a line of JSON, for messages.
+/// Something as a line of JSON, for messages; the middle of a long one is left out.
 pub fn json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_else(|error| format!("(cannot be shown: {error})"))
+    const END: usize = 700;
+    let text = serde_json::to_string(value).unwrap_or_else(|error| format!("(cannot be shown: {error})"));
+    let cut = |at: usize| text.char_indices().map(|(index, _)| index).find(|index| *index >= at);
+    match (cut(END), cut(text.len().saturating_sub(END))) {
+        (Some(from), Some(to)) if from < to => {
+            let (front, back) = (text.get(..from).unwrap_or_default(), text.get(to..).unwrap_or_default());
+            format!("{front} [...] {back}")
+        }
+        _ => text,
+    }
 }
 
-/// Events as lines of JSON, for messages.
+/// The first events as lines of JSON, for messages.
 pub fn json_lines<'a>(events: impl IntoIterator<Item = &'a Event>) -> String {
-    events.into_iter().map(|event| json(event) + "\n").collect()
+    const LINES: usize = 20;
+    let mut events = events.into_iter();
+    let mut text: String = events.by_ref().take(LINES).map(|event| json(event) + "\n").collect();
+    let more = events.count();
+    if more > 0 {
+        text.push_str(&format!("and {more} more\n"));
+    }
+    text
 }
 
 fn of_kind<'a>(run: &'a SessionRun, did: &Did) -> Vec<&'a Event> {
@@ -126,7 +148,7 @@ fn concerns(event: &Event, dir: &Bytes) -> bool {
         // What has no place in the initial namespace is in the actor's own.
         let elsewhere = file.root.is_some() && !is_system(&file.path.0);
         let to = file.path_to.as_ref().is_some_and(|path| below(path, file.path_to_encoding));
-        return elsewhere || to || below(&file.path, file.path_encoding);
+        return elsewhere || to || file.path_truncated || below(&file.path, file.path_encoding);
     }
     event.network.is_some()
 }
@@ -158,7 +180,11 @@ fn file_tells(kind: Kind, file: &agentwatch::event::File, did: &Did) -> bool {
     let is_new = matches!(kind, Kind::FileCreate | Kind::FileMkdir | Kind::FileSymlink);
     let inode = did.inode.is_none_or(|known| file.inode == Some(known) || (is_new && file.inode.is_none()));
     let size = did.size.is_none_or(|known| file.size.is_none_or(|size| size == known));
-    let path = if file.path_truncated { path_end(file, did) } else { same(&did.path, Some(&file.path), file.path_encoding) };
+    let path = if file.path_truncated {
+        path_end(file, did)
+    } else {
+        same(&did.path, Some(&file.path), file.path_encoding)
+    };
     path && same(&did.path_to, file.path_to.as_ref(), file.path_to_encoding)
         && same(&did.argument, file.argument.as_ref(), None)
         && inode
@@ -171,13 +197,11 @@ fn file_tells(kind: Kind, file: &agentwatch::event::File, did: &Did) -> bool {
         && did.gid.is_none_or(|known| file.gid == Some(known))
 }
 
-/// A path with names missing in front ends as the whole one does.
+/// A path with names missing in front is whole names at the end of the real one.
 fn path_end(file: &agentwatch::event::File, did: &Did) -> bool {
     let Some(known) = &did.path else { return true };
-    bytes(&file.path, file.path_encoding).is_ok_and(|path| {
-        let names = path.0.iter().position(|&byte| byte == b'/').and_then(|slash| path.0.get(slash..));
-        names.is_some_and(|names| known.0.ends_with(names))
-    })
+    bytes(&file.path, file.path_encoding)
+        .is_ok_and(|path| path.0.len() > 1 && known.0.ends_with(&[b"/", path.0.as_slice()].concat()))
 }
 
 fn octal(mode: Option<&str>) -> Option<u32> {
@@ -188,7 +212,10 @@ fn octal(mode: Option<&str>) -> Option<u32> {
 fn same_flags(known: &str, given: Option<&str>) -> bool {
     let set = |text: &str| {
         let mut names: Vec<String> = text.split('|').map(str::to_owned).collect();
-        names.retain(|name| !matches!(name.as_str(), "O_LARGEFILE" | "O_CLOEXEC" | ""));
+        let is_tmpfile = names.iter().any(|name| name == "O_TMPFILE");
+        // O_TMPFILE holds O_DIRECTORY.
+        names.retain(|name| !(is_tmpfile && name == "O_DIRECTORY"));
+        names.retain(|name| !matches!(name.as_str(), "O_LARGEFILE" | "O_CLOEXEC"));
         names.sort();
         names
     };
@@ -212,7 +239,10 @@ fn network_tells(network: &Network, known: &DidNet) -> bool {
 /// IP addresses by value, a mapped one as what it maps; all else byte by byte.
 fn same_address(one: &Bytes, other: &Bytes) -> bool {
     let ip = |bytes: &Bytes| {
-        std::str::from_utf8(&bytes.0).ok().and_then(|text| text.parse::<IpAddr>().ok()).map(|ip| ip.to_canonical())
+        std::str::from_utf8(&bytes.0)
+            .ok()
+            .and_then(|text| text.parse::<IpAddr>().ok())
+            .map(|ip| ip.to_canonical())
     };
     match (ip(one), ip(other)) {
         (Some(one), Some(other)) => one == other,
@@ -226,7 +256,9 @@ fn process_event_tells(event: &Event, did: &Did) -> bool {
         && process.pid == did.pid
         && match event.kind {
             Kind::ProcessFork => event.child.as_ref().is_some_and(|child| {
-                Some(child.pid) == did.child && child.start_time != 0 && child.namespace_pid == did.namespace_pid
+                Some(child.pid) == did.child
+                    && child.start_time != 0
+                    && child.namespace_pid == did.namespace_pid
             }),
             Kind::ProcessExec => exec_tells(process, did),
             Kind::ProcessExit => {
@@ -244,7 +276,16 @@ fn exec_tells(process: &agentwatch::event::Process, did: &Did) -> bool {
         process.command_args.iter().map(|arg| bytes(arg, process.command_args_encoding)).collect()
     };
     let same_args = did.args.as_ref().is_none_or(|known| {
-        args().is_ok_and(|args| if process.command_args_truncated { known.starts_with(&args) } else { args == *known })
+        args().is_ok_and(
+            |args| if process.command_args_truncated { is_front(&args, known) } else { args == *known },
+        )
     });
     path && same_args
+}
+
+/// Arguments that are missing at the end are the front of all, the last of them perhaps in part.
+fn is_front(args: &[Bytes], known: &[Bytes]) -> bool {
+    args.split_last().is_some_and(|(last, whole)| {
+        known.starts_with(whole) && known.get(whole.len()).is_some_and(|known| known.0.starts_with(&last.0))
+    })
 }

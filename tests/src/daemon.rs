@@ -20,8 +20,19 @@ use crate::truth::Truth;
 /// How long anything may take: an emulated machine with one busy CPU is slow.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
-/// The policy of the tests: one agent that exists only by `agentwatch exec`.
-pub const POLICY: &str = "version: 1\nagents:\n  test: {owner: tests@example.com}\n";
+/// The policy of the tests: an agent that exists only by `agentwatch exec`, and one for each way to be found.
+/// All in one, since the start of a daemon takes most of a minute on an emulated machine.
+pub const POLICY: &str = "\
+version: 1
+agents:
+  test: {owner: tests@example.com}
+  inner: {owner: inner@example.com, match: [{exec: ['**/aw-inner']}]}
+  by-program: {owner: tests@example.com, match: [{exec: ['**/aw-matched']}]}
+  by-command: {owner: tests@example.com, match: [{run: ['aw-act *matched-by-run*']}]}
+  by-user: {owner: tests@example.com, match: [{user: [nobody]}]}
+  by-cgroup: {owner: tests@example.com, match: [{cgroup: ['/aw-live-*']}]}
+  before: {owner: tests@example.com, match: [{exec: ['**/aw-before']}]}
+";
 
 /// One daemon a machine: whoever has it holds this.
 static MACHINE: Mutex<Option<Daemon>> = Mutex::new(None);
@@ -33,18 +44,18 @@ impl Shared {
     /// Runs `test` with the shared daemon, which is started where it does not run.
     ///
     /// # Errors
-    /// If it does not start, and whatever `test` gives. After an error the next test gets a new daemon.
+    /// If it does not start, and whatever `test` gives. A daemon that then does not answer is left.
     pub fn with(test: impl FnOnce(&mut Daemon) -> Result<()>) -> Result<()> {
         let mut machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut daemon = match machine.take() {
             Some(daemon) => daemon,
             None => Daemon::start(&Place::new()?)?,
         };
-        match test(&mut daemon) {
-            Ok(()) => *machine = Some(daemon),
-            Err(error) => return Err(error.context(daemon.said())),
+        let result = test(&mut daemon).map_err(|error| error.context(daemon.said()));
+        if result.is_ok() || daemon.sentinel().is_ok() {
+            *machine = Some(daemon);
         }
-        Ok(())
+        result
     }
 
     /// Takes the machine for a test with daemons of its own.
@@ -78,20 +89,13 @@ impl Place {
     /// # Errors
     /// If they cannot be made.
     pub fn new() -> Result<Self> {
-        Self::with_policy(POLICY)
-    }
-
-    /// Fresh folders with this policy.
-    ///
-    /// # Errors
-    /// If they cannot be made.
-    pub fn with_policy(policy: &str) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("agentwatch-").tempdir().context("no temporary folder")?;
+        let folder =
+            tempfile::Builder::new().prefix("agentwatch-").tempdir().context("no temporary folder")?;
         // Sessions of other users ask the daemon too.
         let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(folder.path(), all).context("cannot open the folder to all")?;
         let place = Self { folder: Arc::new(folder) };
-        std::fs::write(place.policy(), policy).context("cannot write the policy")?;
+        std::fs::write(place.policy(), POLICY).context("cannot write the policy")?;
         Ok(place)
     }
 
@@ -142,31 +146,34 @@ impl Daemon {
     /// # Errors
     /// If it ends before, or does not come.
     pub fn start(place: &Place) -> Result<Self> {
-        let mut log = LogFollower::new(&place.state())?;
-        // What an earlier daemon wrote.
-        while log.next()?.is_some() {}
+        let log = LogFollower::new(&place.state())?;
+        let before = log.last_seq()?;
         let messages = tempfile::tempfile().context("no temporary file")?;
         let output = || messages.try_clone().context("no descriptor is left");
         let child = place.run().stdout(output()?).stderr(output()?).spawn();
         let child = child.context("cannot start `agentwatch run`: is agentwatch on PATH?")?;
         let mut daemon = Self { place: place.clone(), child, messages, log };
-        daemon.wait_for_start().with_context(|| daemon.said())?;
+        daemon.wait_for_start(before).with_context(|| daemon.said())?;
         Ok(daemon)
     }
 
-    fn wait_for_start(&mut self) -> Result<()> {
+    fn wait_for_start(&mut self, before: Option<u64>) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        let mut started = false;
-        while !started {
+        loop {
+            // What is damaged the daemon repairs first: until then nothing can be said of what is there.
+            let mut log = LogFollower::new(&self.place.state())?;
+            let is_start = |event: &Event| event.kind == Kind::DaemonStart && Some(event.seq) > before;
+            if std::iter::from_fn(|| log.next().ok().flatten()).any(|event| is_start(&event)) {
+                self.log = log;
+                return Ok(());
+            }
             ensure!(Instant::now() < deadline, "the daemon did not start within {PATIENCE:?}");
             if let Some(status) = self.child.try_wait().context("cannot ask for the daemon")? {
                 bail!("the daemon ended with {status} at its start");
             }
             // Short turns, to notice soon that the daemon has ended.
-            let turn = Duration::from_millis(200);
-            started = self.log.until("daemon.start", turn, |event| Ok(event.kind == Kind::DaemonStart)).is_ok();
+            log.wait(Duration::from_millis(200))?;
         }
-        Ok(())
     }
 
     /// Its folders.
@@ -185,7 +192,8 @@ impl Daemon {
     #[must_use]
     pub fn said(&mut self) -> String {
         let mut text = String::new();
-        let read = self.messages.seek(SeekFrom::Start(0)).and_then(|_| self.messages.read_to_string(&mut text));
+        let read =
+            self.messages.seek(SeekFrom::Start(0)).and_then(|_| self.messages.read_to_string(&mut text));
         match read {
             Ok(_) => format!("the daemon said:\n{text}"),
             Err(error) => format!("what the daemon said cannot be read: {error}"),
@@ -309,12 +317,16 @@ impl Daemon {
     pub fn kill(mut self) -> Result<()> {
         self.signal(Signal::KILL)?;
         let status = wait(&mut self.child)?;
-        ensure!(status.signal() == Some(Signal::KILL.as_raw()), "the daemon ended with {status}, not by SIGKILL");
+        ensure!(
+            status.signal() == Some(Signal::KILL.as_raw()),
+            "the daemon ended with {status}, not by SIGKILL"
+        );
         Ok(())
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no such process id")?;
+        let pid =
+            i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no such process id")?;
         rustix::process::kill_process(pid, signal).context("cannot signal the daemon")
     }
 }
@@ -410,7 +422,8 @@ pub fn act_outside(args: &[&str]) -> Result<(Truth, TempDir)> {
     let dir = work_dir()?;
     let words = act_words(dir.path(), args);
     let (program, rest) = words.split_first().context("no command")?;
-    let output = Command::new(program).args(rest).stdin(Stdio::null()).output().context("cannot start aw-act")?;
+    let output =
+        Command::new(program).args(rest).stdin(Stdio::null()).output().context("cannot start aw-act")?;
     ensure!(output.status.success(), "aw-act {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok((truth(&output.stdout)?, dir))
 }
@@ -447,6 +460,8 @@ pub fn wait(child: &mut Child) -> Result<ExitStatus> {
 fn contents(file: &File) -> Result<Vec<u8>> {
     let mut file = file.try_clone().context("no descriptor is left")?;
     let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut bytes)).context("cannot read an output")?;
+    file.seek(SeekFrom::Start(0))
+        .and_then(|_| file.read_to_end(&mut bytes))
+        .context("cannot read an output")?;
     Ok(bytes)
 }

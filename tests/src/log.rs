@@ -20,7 +20,9 @@ pub struct LogFollower {
     inotify: OwnedFd,
     segment: Option<PathBuf>,
     read: u64,
+    /// Bytes read, of which those before `done` are used up.
     rest: Vec<u8>,
+    done: usize,
     next_seq: Option<u64>,
 }
 
@@ -35,7 +37,7 @@ impl LogFollower {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).context("no inotify")?;
         let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
         inotify::add_watch(&inotify, &folder, what).context("cannot watch the log")?;
-        Ok(Self { folder, inotify, segment: None, read: 0, rest: Vec::new(), next_seq: None })
+        Ok(Self { folder, inotify, segment: None, read: 0, rest: Vec::new(), done: 0, next_seq: None })
     }
 
     /// The segments, oldest first.
@@ -52,6 +54,23 @@ impl LogFollower {
         }
         segments.sort();
         Ok(segments)
+    }
+
+    /// The highest number that the log holds, damaged lines left out.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn last_seq(&self) -> Result<Option<u64>> {
+        let mut last = None;
+        for segment in self.segments()? {
+            let text =
+                std::fs::read(&segment).with_context(|| format!("cannot read `{}`", segment.display()))?;
+            let events = text
+                .split(|&byte| byte == b'\n')
+                .filter_map(|line| serde_json::from_slice::<Event>(line).ok());
+            last = last.max(events.map(|event| event.seq).max());
+        }
+        Ok(last)
     }
 
     /// Gives each event that is written to `take`, until that says that it has seen enough.
@@ -83,8 +102,10 @@ impl LogFollower {
     /// If a line is no event, or a number is missing.
     pub fn next(&mut self) -> Result<Option<Event>> {
         loop {
-            if let Some(end) = self.rest.iter().position(|&byte| byte == b'\n') {
-                let line: Vec<u8> = self.rest.drain(..=end).collect();
+            let rest = self.rest.get(self.done..).unwrap_or_default();
+            if let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
+                let line = rest.get(..end).unwrap_or_default().to_vec();
+                self.done += end + 1;
                 return self.parse(&line).map(Some);
             }
             if !self.read_more()? {
@@ -105,8 +126,11 @@ impl LogFollower {
 
     /// Reads on in the segment, or goes to the next one; says whether that gave anything.
     fn read_more(&mut self) -> Result<bool> {
+        self.rest.drain(..self.done);
+        self.done = 0;
         if let Some(segment) = &self.segment {
-            let mut file = File::open(segment).with_context(|| format!("cannot open `{}`", segment.display()))?;
+            let mut file =
+                File::open(segment).with_context(|| format!("cannot open `{}`", segment.display()))?;
             file.seek(SeekFrom::Start(self.read)).context("cannot seek in the log")?;
             let mut chunk = vec![0; 1 << 20];
             let count = file.read(&mut chunk).context("cannot read the log")?;
@@ -117,14 +141,19 @@ impl LogFollower {
             }
         }
         let current = self.segment.clone();
-        let next = self.segments()?.into_iter().find(|path| current.as_ref().is_none_or(|current| path > current));
+        let next =
+            self.segments()?.into_iter().find(|path| current.as_ref().is_none_or(|current| path > current));
         let Some(next) = next else { return Ok(false) };
         ensure!(self.rest.is_empty(), "a segment ends within a line");
         (self.segment, self.read) = (Some(next), 0);
         Ok(true)
     }
 
-    fn wait(&self, patience: Duration) -> Result<()> {
+    /// Waits until the log changes, or not longer than `patience`.
+    ///
+    /// # Errors
+    /// If that cannot be waited for.
+    pub fn wait(&self, patience: Duration) -> Result<()> {
         let timeout = Timespec::try_from(patience).context("a time that does not fit")?;
         match poll(&mut [PollFd::new(&self.inotify, PollFlags::IN)], Some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => {}

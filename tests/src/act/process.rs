@@ -215,7 +215,7 @@ fn fork_storm(rec: &Recorder, n: u32) -> Result<()> {
         let entry = |kind| Did { pid, tid: pid, ..did(kind) };
         // std asks for 0666.
         rec.touched(path, Did { mode: Some(0o666), ..entry("file.create") })?;
-        rec.touched(path, Did { flags: Some("O_WRONLY|O_CREAT|O_EXCL".into()), ..entry("file.open") })?;
+        rec.touched(path, Did { flags: Some("O_RDWR|O_CREAT|O_EXCL".into()), ..entry("file.open") })?;
         rec.push(spawn::ended(pid, status));
     }
     Ok(())

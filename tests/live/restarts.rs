@@ -1,14 +1,16 @@
-//! The log and the daemon's life: killed, restarted, doubled, damaged.
+//! The log and the daemon's life: killed, restarted, doubled, damaged, started late.
+//!
+//! The name makes these the last to run: they need daemons of their own, and the shared one must stop for them.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
-use agentwatch::event::{Event, Kind};
+use agentwatch::event::{Event, How, Kind};
 use anyhow::{Context as _, Result, ensure};
 use tests::compare::json_lines;
-use tests::daemon::{Daemon, Place, Shared, wait};
+use tests::daemon::{Daemon, Place, Shared, copy_actor, wait, work_dir};
 use tests::log::LogFollower;
 
 /// Every event that a state folder holds; numbers without gaps are checked on the way.
@@ -47,7 +49,7 @@ fn is_creation(event: &Event, path: &str) -> bool {
 fn a_killed_daemon_is_followed_by_one_that_knows_its_sessions() -> Result<()> {
     let machine = Shared::none()?;
     let place = Place::new()?;
-    let dir = tests::daemon::work_dir()?;
+    let dir = work_dir()?;
     let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
     let mut daemon = Daemon::start(&place)?;
     let mut shell = Shell::start(&daemon)?;
@@ -60,7 +62,11 @@ fn a_killed_daemon_is_followed_by_one_that_knows_its_sessions() -> Result<()> {
     let mut daemon = Daemon::start(&place)?;
     shell.say(&format!("> {}", path("after")))?;
     let after = daemon.wait_for("second file", |event| is_creation(event, &path("after")))?;
-    ensure!(after.last().is_some_and(|event| event.session == session), "another session: {}", json_lines(&after));
+    ensure!(
+        after.last().is_some_and(|event| event.session == session),
+        "another session: {}",
+        json_lines(&after)
+    );
     shell.end()?;
     let rest = daemon.wait_for("end of the session", |event| event.kind == Kind::SessionEnd)?;
     ensure!(rest.last().is_some_and(|event| event.session == session), "{}", json_lines(&rest));
@@ -77,18 +83,6 @@ fn a_killed_daemon_is_followed_by_one_that_knows_its_sessions() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_second_daemon_is_refused_and_the_first_goes_on() -> Result<()> {
-    Shared::with(|daemon| {
-        let output = daemon.place().run().output().context("cannot start agentwatch")?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.code() == Some(1), "it ended with {}: {said}", output.status);
-        ensure!(said.contains(&daemon.pid().to_string()), "it does not name the first one's process: {said}");
-        ensure!(daemon.sentinel()?.status.success(), "the first daemon does not answer");
-        Ok(())
-    })
-}
-
 /// The segment that is written to.
 fn last_segment(place: &Place) -> Result<PathBuf> {
     LogFollower::new(&place.state())?.segments()?.pop().context("no segment")
@@ -97,26 +91,34 @@ fn last_segment(place: &Place) -> Result<PathBuf> {
 #[test]
 fn a_damaged_end_is_put_aside_and_nothing_else_is_lost() -> Result<()> {
     let machine = Shared::none()?;
-    for damage in [&b"{\"time\":\"2026-"[..], b"\xff\x00\x1b[2J garbage\n{\"seq\":", b"{\"seq\":1}\n"] {
-        let place = Place::new()?;
-        let mut daemon = Daemon::start(&place)?;
-        daemon.sentinel()?;
+    let place = Place::new()?;
+    let mut daemon = Daemon::start(&place)?;
+    daemon.sentinel()?;
+    // One after the other: a killed daemon leaves its kernel programs, and the next one starts quickly.
+    for (number, damage) in
+        [&b"{\"time\":\"2026-"[..], b"\xff\x00\x1b[2J garbage\n{\"seq\":", b"{\"seq\":1}\n"]
+            .iter()
+            .enumerate()
+    {
         daemon.kill()?;
         let written = all_events(&place)?;
-        ensure!(written.iter().any(|event| event.kind == Kind::SessionEnd), "the session's end is not on disk");
+        ensure!(
+            written.iter().any(|event| event.kind == Kind::SessionEnd),
+            "the session's end is not on disk"
+        );
         let segment = last_segment(&place)?;
         std::fs::OpenOptions::new().append(true).open(&segment)?.write_all(damage)?;
 
-        let mut daemon = Daemon::start(&place)?;
+        daemon = Daemon::start(&place)?;
         let run = daemon.sentinel()?;
         ensure!(run.status.success(), "no session after the damage {damage:?}");
-        daemon.stop()?;
         let all = all_events(&place)?;
         ensure!(all.starts_with(&written), "events before the damage {damage:?} are gone or changed");
         let told = all.iter().filter(|event| event.kind == Kind::LogRecovered).count();
-        ensure!(told == 1, "the damage {damage:?} was told {told} times");
+        ensure!(told == number + 1, "{told} recoveries told after the damage {damage:?}");
         ensure!(all.iter().any(|event| *event.session == *run.session), "nothing new after {damage:?}");
     }
+    daemon.stop()?;
     drop(machine);
     Ok(())
 }
@@ -125,12 +127,68 @@ fn a_damaged_end_is_put_aside_and_nothing_else_is_lost() -> Result<()> {
 fn without_a_daemon_a_command_does_not_run() -> Result<()> {
     let machine = Shared::none()?;
     let place = Place::new()?;
-    let dir = tests::daemon::work_dir()?;
+    let dir = work_dir()?;
     let file = dir.path().join("file");
-    let words = ["exec".into(), "--agent".into(), "test".into(), "--".into(), "touch".into(), file.clone().into_os_string()];
+    let words = [
+        "exec".into(),
+        "--agent".into(),
+        "test".into(),
+        "--".into(),
+        "touch".into(),
+        file.clone().into_os_string(),
+    ];
     let output = place.agentwatch(words).output().context("cannot start agentwatch")?;
     ensure!(output.status.code() == Some(5), "it ended with {}", output.status);
     ensure!(!file.exists(), "the command ran unseen");
+    drop(machine);
+    Ok(())
+}
+
+/// An agent that ran before the daemon: a program of a given name with children, until its input ends.
+struct Before {
+    child: Child,
+    dir: tempfile::TempDir,
+}
+
+impl Before {
+    fn start(children: u32) -> Result<Self> {
+        let dir = work_dir()?;
+        let program = copy_actor(&dir.path().join("aw-before"))?;
+        let mut child = Command::new(program)
+            .args(["--dir", &dir.path().to_string_lossy(), "processes", &children.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start the actor")?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().context("no output")?).read_line(&mut line)?;
+        ensure!(line.contains("live"), "the actor said `{line}`");
+        Ok(Self { child, dir })
+    }
+
+    fn end(mut self) -> Result<u32> {
+        drop(self.child.stdin.take());
+        ensure!(wait(&mut self.child)?.success(), "the actor failed in {}", self.dir.path().display());
+        Ok(self.child.id())
+    }
+}
+
+#[test]
+fn what_ran_before_is_adopted_whole() -> Result<()> {
+    const CHILDREN: u32 = 50;
+    let machine = Shared::none()?;
+    let before = Before::start(CHILDREN)?;
+    let mut daemon = Daemon::start(&Place::new()?)?;
+    let root = before.end()?;
+    let events = crate::recognition::next_session(&mut daemon, "before", How::Adopted)?;
+    let exits: Vec<_> = events.iter().filter(|event| event.kind == Kind::ProcessExit).collect();
+    ensure!(exits.len() == usize::try_from(CHILDREN)? + 1, "{} exits", exits.len());
+    let processes = exits.iter().filter_map(|event| event.process.as_ref());
+    ensure!(
+        processes.filter(|process| process.pid == root).count() == 1,
+        "the first process's exit is missing"
+    );
+    daemon.stop()?;
     drop(machine);
     Ok(())
 }
