@@ -58,7 +58,7 @@ fn everything_that_claude_code_does_is_its_sessions() -> Result<()> {
         let record = home.path().join("record.jsonl");
         let server = ModelServer::start(script(dir.path()), &record, 0)?;
         let mut command = daemon.exec(claude::words(&program, "do the work"));
-        command.current_dir(dir.path()).env("DISABLE_INSTALLATION_CHECKS", "1");
+        command.current_dir(dir.path());
         command.envs(claude::environment(home.path(), &server.url()));
         let run = daemon.run_session(command)?;
         ensure!(run.status.success(), "Claude Code ended with {}: {}", run.status, run.stderr);

@@ -79,7 +79,6 @@ pub fn environment(home: &Path, base_url: &str) -> Vec<(&'static str, String)> {
     let home = home.to_string_lossy().into_owned();
     let switch = |name| (name, "1".to_owned());
     vec![
-        ("PATH", "/usr/local/bin:/usr/bin:/bin".to_owned()),
         ("SHELL", "/bin/bash".to_owned()),
         ("HOME", home.clone()),
         ("TMPDIR", home),
