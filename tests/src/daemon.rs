@@ -146,6 +146,9 @@ impl Daemon {
     /// # Errors
     /// If it ends before, or does not come.
     pub fn start(place: &Place) -> Result<Self> {
+        // agentwatch learns the structures of a module when it attaches, and `doctor` says what it lacks without.
+        let module = Command::new("modprobe").arg("vsock_loopback").status().context("cannot start modprobe")?;
+        ensure!(module.success(), "the module vsock_loopback cannot be loaded: {module}");
         let log = LogFollower::new(&place.state())?;
         let before = log.last_seq()?;
         let messages = tempfile::tempfile().context("no temporary file")?;

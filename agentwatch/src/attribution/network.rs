@@ -40,7 +40,9 @@ struct Address {
 pub fn network_of(kind: RecordKind, act: &NetAct<'_>, cwd: &ObservedText, mounts: &Mounts) -> Network {
     let given = address_of(act, cwd, mounts);
     let known = local_of(act);
-    let is_local = matches!(kind, RecordKind::NetBind | RecordKind::NetListen);
+    // An accepted Unix socket has the name of the one that listens; its peer seldom has any.
+    let is_local = matches!(kind, RecordKind::NetBind | RecordKind::NetListen)
+        || (kind == RecordKind::NetAccept && act.family == AF_UNIX);
     let (peer, local) = if is_local { (Address::default(), given) } else { (given, known) };
     let text = |address: &Address| address.text.as_ref().map(|text| text.text.clone());
     let encoding = |address: &Address| address.text.as_ref().and_then(|text| text.encoding);
