@@ -7,8 +7,9 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use tests::claude;
 use tests::compare::{all_attributed, json};
-use tests::daemon::{SessionRun, Shared, work_dir};
+use tests::daemon::Shared;
 use tests::model_server::{ModelServer, Script, ToolCall, Turn, read_record};
+use tests::session::{SessionRun, work_dir};
 
 /// Where the guest has what [`claude::install`] made.
 const SHARED: &str = "/share/claude";

@@ -6,7 +6,8 @@ use std::process::Stdio;
 use agentwatch::event::{Event, How, Kind};
 use anyhow::{Context as _, Result, ensure};
 use tests::compare::{json, json_lines};
-use tests::daemon::{Daemon, Shared, act_words, wait, work_dir};
+use tests::daemon::{Daemon, Shared};
+use tests::session::{act_words, wait, work_dir};
 
 #[test]
 fn two_sessions_at_once_stay_apart() -> Result<()> {

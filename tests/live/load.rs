@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use agentwatch::event::{Event, Kind};
 use anyhow::{Context as _, Result, ensure};
-use tests::daemon::{Daemon, Shared, act_words, truth, wait, work_dir};
+use tests::daemon::{Daemon, Shared};
+use tests::session::{act_words, truth, wait, work_dir};
 use tests::truth::Truth;
 
 /// What the log says of one kind.

@@ -2,7 +2,8 @@
 
 use anyhow::{Context as _, Result, ensure};
 use tests::compare::all_attributed;
-use tests::daemon::{Shared, act_outside};
+use tests::daemon::Shared;
+use tests::session::act_outside;
 
 #[test]
 fn what_others_do_is_not_in_the_log() -> Result<()> {

@@ -3,7 +3,8 @@
 use agentwatch::event::Kind;
 use anyhow::{Context as _, Result, ensure};
 use tests::compare::{all_told, bytes, same_acts};
-use tests::daemon::{ActRun, Shared};
+use tests::daemon::Shared;
+use tests::session::ActRun;
 use tests::truth::Bytes;
 
 use crate::exact;

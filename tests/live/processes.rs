@@ -6,7 +6,8 @@ use std::os::unix::process::ExitStatusExt as _;
 use agentwatch::event::{Event, How, Kind};
 use anyhow::{Context as _, Result, ensure};
 use tests::compare::{all_attributed, json, same_acts, same_processes};
-use tests::daemon::{ActRun, Shared};
+use tests::daemon::Shared;
+use tests::session::ActRun;
 
 use crate::exact;
 

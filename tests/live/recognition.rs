@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 use agentwatch::event::{Event, How, Kind};
 use anyhow::{Context as _, Result, ensure};
 use tests::compare::{json, json_lines};
-use tests::daemon::{Daemon, Shared, copy_actor, wait, work_dir};
+use tests::daemon::{Daemon, Shared};
+use tests::session::{copy_actor, wait, work_dir};
 
 /// A user that owns nothing.
 const NOBODY: u32 = 65_534;

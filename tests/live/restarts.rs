@@ -10,13 +10,14 @@ use std::process::{Child, Command, Stdio};
 use agentwatch::event::{Event, How, Kind};
 use anyhow::{Context as _, Result, ensure};
 use tests::compare::json_lines;
-use tests::daemon::{Daemon, Place, Shared, copy_actor, wait, work_dir};
+use tests::daemon::{Daemon, Place, Shared};
 use tests::log::LogFollower;
+use tests::session::{copy_actor, wait, work_dir};
 
 /// Every event that a state folder holds; numbers without gaps are checked on the way.
 fn all_events(place: &Place) -> Result<Vec<Event>> {
     let mut log = LogFollower::new(&place.state())?;
-    std::iter::from_fn(|| log.next().transpose()).collect()
+    std::iter::from_fn(|| log.next_event().transpose()).collect()
 }
 
 /// A shell in a session, which waits for lines to run.

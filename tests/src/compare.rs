@@ -7,7 +7,7 @@ use agentwatch::event::bytes::decode;
 use agentwatch::event::{Encoding, Event, Kind, Network, ObservedText};
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::daemon::{ActRun, SessionRun};
+use crate::session::{ActRun, SessionRun};
 use crate::truth::{Bytes, Did, DidNet};
 
 /// The bytes of a text of the log.

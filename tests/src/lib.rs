@@ -6,4 +6,5 @@ pub mod compare;
 pub mod daemon;
 pub mod log;
 pub mod model_server;
+pub mod session;
 pub mod truth;

@@ -85,7 +85,7 @@ impl LogFollower {
     ) -> Result<()> {
         let deadline = Instant::now() + patience;
         loop {
-            while let Some(event) = self.next()? {
+            while let Some(event) = self.next_event()? {
                 if take(event)? {
                     return Ok(());
                 }
@@ -100,7 +100,7 @@ impl LogFollower {
     ///
     /// # Errors
     /// If a line is no event, or a number is missing.
-    pub fn next(&mut self) -> Result<Option<Event>> {
+    pub fn next_event(&mut self) -> Result<Option<Event>> {
         loop {
             let rest = self.rest.get(self.done..).unwrap_or_default();
             if let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
