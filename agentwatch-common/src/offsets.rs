@@ -103,8 +103,8 @@ offsets! {
     qstr_name = "qstr"."name",
     /// Device of a file system.
     super_block_s_dev = "super_block"."s_dev",
-    /// Root of a file system.
-    super_block_s_root = "super_block"."s_root",
+    /// Kind of a file system.
+    super_block_s_magic = "super_block"."s_magic",
     /// Root of a mount.
     vfsmount_mnt_root = "vfsmount"."mnt_root",
     /// The part of a mount that others see.

@@ -16,6 +16,10 @@ use crate::{
 /// `f_flags` of an open that belongs to an exec, whose own event tells of it.
 const FMODE_EXEC: u32 = 0x20;
 
+/// Kind of the file system behind process descriptors. Since 6.9 `pidfd_open` passes the hook for files: it opens
+/// none that has a name.
+const PID_FS_MAGIC: u64 = 0x5049_4446;
+
 /// What a record on a file says beside its paths.
 #[derive(Clone, Copy)]
 pub struct Facts {
@@ -49,6 +53,9 @@ pub fn file_open(ctx: LsmContext) -> i32 {
     let inode = unsafe { field!(file, file_f_inode, Address) };
     let mode = u32::from(read_field::<u16>(inode, offset!(inode_i_mode)));
     let place = Place::read(file.wrapping_add(offset!(file_f_path)));
+    if place.magic() == PID_FS_MAGIC {
+        return 0;
+    }
     report_one(&member, RecordKind::FileOpen, place, Facts { flags, mode, ..Facts::NONE });
     0
 }

@@ -31,6 +31,12 @@ impl Place {
         Self { mnt: pointer(path, offset!(path_mnt)), dentry: pointer(path, offset!(path_dentry)) }
     }
 
+    /// Kind of the file system (`s_magic`).
+    #[inline(always)]
+    pub fn magic(self) -> u64 {
+        read_field(pointer(self.dentry, offset!(dentry_d_sb)), offset!(super_block_s_magic))
+    }
+
     /// Inode number of the name, or 0 where it has none.
     #[inline(always)]
     pub fn ino(self) -> u64 {
@@ -145,7 +151,7 @@ fn step(tail: *mut u8, walk: *mut Walk) -> bool {
         return leave_mount(walk);
     }
     let parent = pointer(dentry, offset!(dentry_d_parent));
-    if parent == dentry || parent.is_null() {
+    if parent.is_null() {
         return true;
     }
     let at = state!(walk, at);
@@ -161,10 +167,16 @@ fn step(tail: *mut u8, walk: *mut Walk) -> bool {
         state!(walk, flags = state!(walk, flags) | u64::from(path_flag::FAULT));
         return true;
     }
+    // A root is its own parent. That of a file system is named `/`; a file of memory has a name and no folder.
+    let alone = parent == dentry;
+    // SAFETY: the first byte of the name just read.
+    if alone && unsafe { tail.add(at as usize).read_volatile() } == b'/' {
+        return true;
+    }
     state!(walk, at = at + read as u64);
     state!(walk, components = state!(walk, components) + 1);
     state!(walk, dentry = parent as usize);
-    false
+    alone
 }
 
 /// Goes on at the place where the mount is mounted. True where it is mounted nowhere: the root.
