@@ -7,7 +7,7 @@ use agentwatch::event::{Event, How, Kind};
 use anyhow::{Context as _, Result, ensure};
 use tests::compare::{json, json_lines};
 use tests::daemon::{Daemon, Shared};
-use tests::session::{act_words, wait, work_dir};
+use tests::session::{act_words, copy_actor, wait, work_dir};
 
 #[test]
 fn two_sessions_at_once_stay_apart() -> Result<()> {
@@ -51,7 +51,7 @@ fn until_ended(daemon: &mut Daemon, count: usize) -> Result<Vec<Event>> {
 fn a_session_in_a_session_has_a_parent() -> Result<()> {
     Shared::with(|daemon| {
         let dir = work_dir()?;
-        let inner = tests::daemon::copy_actor(&dir.path().join("aw-inner"))?;
+        let inner = copy_actor(&dir.path().join("aw-inner"))?;
         let run = format!("{} noop; aw-act noop", inner.display());
         let mut child = daemon.exec(["bash", "-c", &run]).spawn()?;
         ensure!(wait(&mut child)?.success(), "bash failed");

@@ -146,9 +146,7 @@ fn concerns(event: &Event, dir: &Bytes) -> bool {
     };
     if let Some(file) = &event.file {
         // What has no place in the initial namespace is in the actor's own.
-        // A pidfd is opened as a nameless file of a file system of its own since Linux 6.9.
-        let is_nameless = file.path.0 == "/" && file.root.as_deref() == Some("mnt:detached");
-        let elsewhere = file.root.is_some() && !is_nameless && !is_system(&file.path.0);
+        let elsewhere = file.root.is_some() && !is_system(&file.path.0);
         let to = file.path_to.as_ref().is_some_and(|path| below(path, file.path_to_encoding));
         return elsewhere || to || file.path_truncated || below(&file.path, file.path_encoding);
     }
