@@ -18,7 +18,7 @@ use crate::log::LogFollower;
 use crate::session::{ActRun, SessionRun, act_words, contents, truth, wait, work_dir};
 
 /// How long anything may take: an emulated machine with one busy CPU is slow.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The policy of the tests: an agent that exists only by `agentwatch exec`, and one for each way to be found.
 /// All in one, since the start of a daemon takes most of a minute on an emulated machine.
