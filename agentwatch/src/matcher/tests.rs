@@ -272,7 +272,7 @@ fn the_command_text_is_what_the_kernel_reads() {
     // The kernel reads a bounded number of bytes, of which the first argument and its NUL take 4.
     let long = vec![b'x'; 5000];
     let arguments: [&[u8]; 2] = [b"abc", &long];
-    let kept = agentwatch_common::limits::MATCH_COMMAND_BYTES as usize - 4;
+    let kept = MATCH_COMMAND_BYTES as usize - 4;
     assert_eq!(command_text(b"/usr/bin/node", arguments).len(), "node".len() + kept);
     assert_eq!(command_text(b"/usr/bin/node", []), b"node");
 }
