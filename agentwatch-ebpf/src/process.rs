@@ -21,8 +21,11 @@ const SIGNAL_GROUP_EXIT: u32 = 4;
 ///
 /// The child exists and has not run. `parent` is the task that made it, whatever `CLONE_PARENT` makes of the
 /// child's parent. Threads share their process's entry and need nothing.
-#[btf_tracepoint(function = "sched_process_fork")]
-pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
+///
+/// Attached four times, as is [`on_exit`]: the kernel skips a tracing program that was preempted on this CPU and is
+/// not through yet, and since 7.0 tracepoints can be preempted. Whoever comes first does the work.
+#[inline(always)]
+fn on_fork(ctx: &BtfTracePointContext) -> i32 {
     let child: Task = ctx.arg(1);
     // SAFETY: a typed argument (see `field!`).
     let (child_pid, child_tid) = unsafe { (field!(child, task_tgid, u32), field!(child, task_pid, u32)) };
@@ -40,6 +43,11 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn follow(parent: &Member, child: Task, child_pid: u32) {
     let child_start_ns = process_start(child);
+    // SAFETY: a copy of plain data.
+    let known = unsafe { PROCESSES.get(child_pid) }.is_some_and(|entry| entry.start_ns == child_start_ns);
+    if known {
+        return;
+    }
     let flags = parent.flags & !process_flag::LOW;
     session::join(child_pid, child_start_ns, parent.session, parent.agent, flags);
     let Some(record) = Record::take::<ForkBody>(parent, RecordKind::Fork) else { return };
@@ -114,8 +122,8 @@ pub fn announce(task: Task, pid: u32, session: u64, found: &CgroupEntry, cgroup:
 ///
 /// Runs for each thread. `signal->live` is already lowered, so the last thread, and only it, sees 0; two
 /// that end together may both see it, and the removal tells which of them reports.
-#[btf_tracepoint(function = "sched_process_exit")]
-pub fn process_exit(_ctx: BtfTracePointContext) -> i32 {
+#[inline(always)]
+fn on_exit(_ctx: &BtfTracePointContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
     // SAFETY: typed chains from the current task (see `field!`).
     let (live, code) = unsafe {
@@ -137,3 +145,20 @@ pub fn process_exit(_ctx: BtfTracePointContext) -> i32 {
     record.release();
     0
 }
+
+/// The same program under several names.
+macro_rules! attached_as {
+    ($hook:literal, $run:expr, $($name:ident)+) => {$(
+        #[btf_tracepoint(function = $hook)]
+        pub fn $name(ctx: BtfTracePointContext) -> i32 {
+            $run(&ctx)
+        }
+    )+};
+}
+
+attached_as!("sched_process_fork", on_fork, process_fork process_fork_2 process_fork_3 process_fork_4);
+attached_as!(
+    "sched_process_exit",
+    on_exit,
+    process_exit process_exit_2 process_exit_3 process_exit_4
+);
