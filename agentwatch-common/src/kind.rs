@@ -103,5 +103,7 @@ numbered! {
         ProcessTableFull = 3,
         /// The table of cgroups was full: the cgroup is not followed.
         CgroupTableFull = 4,
+        /// The kernel skipped the program that makes the record, as it does where one was preempted.
+        Skipped = 5,
     }
 }

@@ -14,4 +14,4 @@ pub mod record;
 
 /// Version of everything in this crate that crosses the boundary. Each record carries it, and a daemon
 /// that finds pinned maps of another version replaces them.
-pub const ABI: u16 = 1;
+pub const ABI: u16 = 2;

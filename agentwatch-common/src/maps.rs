@@ -29,6 +29,8 @@ pub mod process_flag {
     pub const LAUNCHING: u32 = 1 << 1;
     /// Its session began with the exec that is under way.
     pub const BEGUN: u32 = 1 << 2;
+    /// Its new program was put in place and the exec's event is still to come.
+    pub const EXECUTING: u32 = 1 << 3;
     /// The flags proper. Above them: the agent whose patterns the process's program matches, index plus one, or
     /// 0. A child has its maker's until its own exec.
     pub const LOW: u32 = 0xffff;

@@ -51,6 +51,8 @@ offsets! {
     task_fs = "task_struct"."fs",
     /// State that a thread group shares.
     task_signal = "task_struct"."signal",
+    /// Whether a task has ended.
+    task_exit_state = "task_struct"."exit_state",
     /// Exit status of a task.
     task_exit_code = "task_struct"."exit_code",
     /// Credentials in force.
@@ -73,6 +75,12 @@ offsets! {
     cred_euid = "cred"."euid",
     /// Real user.
     cred_uid = "cred"."uid",
+    /// First byte of a new program's arguments, while they are put in place.
+    binprm_p = "linux_binprm"."p",
+    /// The file's name, above arguments and environment.
+    binprm_exec = "linux_binprm"."exec",
+    /// How many arguments a new program gets.
+    binprm_argc = "linux_binprm"."argc",
     /// Beginning of the arguments.
     mm_arg_start = "mm_struct"."arg_start",
     /// End of the arguments.

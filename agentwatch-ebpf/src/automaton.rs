@@ -99,17 +99,22 @@ impl Matching {
         }
     }
 
-    /// Reads arguments from `text`, each ended by a NUL, without the first: a space before each, and none
-    /// for the NUL that ends the last.
+    /// Reads `count` arguments from `text`, each ended by a NUL, without the first: a space before each, and none
+    /// for the NUL that ends the last. Of what goes beyond `len` nothing is read.
     #[inline(never)]
-    pub fn read_arguments(&mut self, text: *const u8, len: u64) {
+    pub fn read_arguments(&mut self, text: *const u8, len: u64, count: u32) {
         let mut behind_first = false;
+        let mut left = count;
         for index in 0..MATCH_COMMAND_BYTES {
             if u64::from(index) + 1 >= len || self.is_dead() {
                 return;
             }
             // SAFETY: as above.
             let byte = unsafe { *text.add(index as usize) };
+            left = left.wrapping_sub(u32::from(byte == 0));
+            if left == 0 {
+                return;
+            }
             behind_first |= byte == 0;
             if behind_first {
                 self.step(if byte == 0 { b' ' } else { byte });

@@ -10,6 +10,8 @@
 #![feature(core_intrinsics)]
 #![expect(internal_features, reason = "see `atomic`")]
 
+#[macro_use]
+mod attach;
 mod atomic;
 mod automaton;
 mod cgroup;
@@ -22,6 +24,7 @@ mod mount;
 mod net;
 mod path;
 mod process;
+mod recognise;
 mod record;
 mod session;
 mod user;

@@ -1,32 +1,38 @@
 //! The life of processes but for exec: fork and exit.
 
 use agentwatch_common::{
-    kind::{Attribution, RecordKind},
+    kind::{Attribution, LossReason, RecordKind},
     maps::{CgroupEntry, control, process_flag},
     record::{ExitBody, ForkBody, JoinBody},
 };
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    macros::{btf_tracepoint, lsm},
+    programs::{BtfTracePointContext, LsmContext},
+};
 
 use crate::{
     kernel::{field, offset, read_field},
     maps::{CGROUPS, PROCESSES},
-    record::{Record, fill},
+    record::{Record, count_loss, fill},
     session::{self, Member, Task, control_word, process_start},
 };
 
 /// `signal_struct.flags`: the whole group ends with `group_exit_code`.
 const SIGNAL_GROUP_EXIT: u32 = 4;
+/// `task_struct.exit_state`: ended, and waited for by whoever had to.
+const EXIT_DEAD: u32 = 0x10;
 
-/// `kernel/fork.c`, `kernel_clone()`, since 2.6: `TP_PROTO(struct task_struct *parent, struct task_struct *child)`.
+/// `kernel/sched/core.c`, `wake_up_new_task()`, since 3.x: `TP_PROTO(struct task_struct *p)`.
 ///
-/// The child exists and has not run. `parent` is the task that made it, whatever `CLONE_PARENT` makes of the
-/// child's parent. Threads share their process's entry and need nothing.
+/// The child exists and has not run; the task that made it runs, whatever `CLONE_PARENT` makes of the child's
+/// parent. Threads share their process's entry and need nothing.
 ///
-/// Attached four times, as is [`on_exit`]: the kernel skips a tracing program that was preempted on this CPU and is
-/// not through yet, and since 7.0 tracepoints can be preempted. Whoever comes first does the work.
-#[inline(always)]
-fn on_fork(ctx: &BtfTracePointContext) -> i32 {
-    let child: Task = ctx.arg(1);
+/// This tracepoint and not `sched_process_fork`: here the run queue is locked and interrupts are off, so that the
+/// program cannot be preempted. The kernel skips a tracing program that was preempted on this CPU and is not
+/// through yet, and since 7.0 tracepoints can be preempted: a child would escape.
+#[btf_tracepoint(function = "sched_wakeup_new")]
+pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
+    let child: Task = ctx.arg(0);
     // SAFETY: a typed argument (see `field!`).
     let (child_pid, child_tid) = unsafe { (field!(child, task_tgid, u32), field!(child, task_pid, u32)) };
     if child_pid != child_tid {
@@ -43,11 +49,6 @@ fn on_fork(ctx: &BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn follow(parent: &Member, child: Task, child_pid: u32) {
     let child_start_ns = process_start(child);
-    // SAFETY: a copy of plain data.
-    let known = unsafe { PROCESSES.get(child_pid) }.is_some_and(|entry| entry.start_ns == child_start_ns);
-    if known {
-        return;
-    }
     let flags = parent.flags & !process_flag::LOW;
     session::join(child_pid, child_start_ns, parent.session, parent.agent, flags);
     let Some(record) = Record::take::<ForkBody>(parent, RecordKind::Fork) else { return };
@@ -122,43 +123,70 @@ pub fn announce(task: Task, pid: u32, session: u64, found: &CgroupEntry, cgroup:
 ///
 /// Runs for each thread. `signal->live` is already lowered, so the last thread, and only it, sees 0; two
 /// that end together may both see it, and the removal tells which of them reports.
-#[inline(always)]
-fn on_exit(_ctx: &BtfTracePointContext) -> i32 {
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn process_exit(_ctx: BtfTracePointContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
     // SAFETY: typed chains from the current task (see `field!`).
-    let (live, code) = unsafe {
+    let (leader, live) = unsafe {
         let signal = field!(member.task, task_signal, Task);
-        let leader = field!(member.task, task_group_leader, Task);
-        let code = if field!(signal, signal_flags, u32) & SIGNAL_GROUP_EXIT == 0 {
-            field!(leader, task_exit_code, u32)
-        } else {
-            field!(signal, signal_group_exit_code, u32)
-        };
-        (field!(signal, signal_live, i32), code)
+        (field!(member.task, task_group_leader, Task), field!(signal, signal_live, i32))
     };
-    if live != 0 || PROCESSES.remove(member.pid).is_err() {
-        return 0;
+    if live == 0 {
+        end(&member, leader);
     }
-    let Some(record) = Record::take::<ExitBody>(&member, RecordKind::Exit) else { return 0 };
-    fill!(record.body::<ExitBody>(), code: code);
-    record.submit(&member, RecordKind::Exit, 0);
-    record.release();
     0
 }
 
-/// The same program under several names.
-macro_rules! attached_as {
-    ($hook:literal, $run:expr, $($name:ident)+) => {$(
-        #[btf_tracepoint(function = $hook)]
-        pub fn $name(ctx: BtfTracePointContext) -> i32 {
-            $run(&ctx)
-        }
-    )+};
+/// `kernel/fork.c`, `__put_task_struct()`: `void task_free(struct task_struct *task)`, since 2.6.
+///
+/// The end of the first thread's memory, after the process was waited for. Almost always its exit was reported long
+/// ago; not where the kernel skipped [`process_exit`], which can be preempted since 7.0 (see [`process_fork`]).
+/// Hooks of security modules are never skipped.
+#[lsm(hook = "task_free")]
+pub fn process_gone(ctx: LsmContext) -> i32 {
+    let task: Task = ctx.arg(0);
+    // SAFETY: a typed argument (see `field!`).
+    let (pid, tid) = unsafe { (field!(task, task_tgid, u32), field!(task, task_pid, u32)) };
+    if pid != tid {
+        return 0;
+    }
+    // SAFETY: a copy of plain data.
+    let Some(entry) = unsafe { PROCESSES.get(pid) }.copied() else { return 0 };
+    // SAFETY: as above. A child that could not be made comes here too, as a copy of its maker: it never ended.
+    let (start_ns, state) =
+        unsafe { (field!(task, task_start_boottime, u64), field!(task, task_exit_state, u32)) };
+    if state & EXIT_DEAD == 0 || entry.start_ns != start_ns {
+        return 0;
+    }
+    let member =
+        Member { session: entry.session, start_ns, pid, tid, agent: entry.agent, flags: entry.flags, task };
+    end(&member, task);
+    0
 }
 
-attached_as!("sched_process_fork", on_fork, process_fork process_fork_2 process_fork_3 process_fork_4);
-attached_as!(
-    "sched_process_exit",
-    on_exit,
-    process_exit process_exit_2 process_exit_3 process_exit_4
-);
+/// Forgets a process whose last thread ended, and reports it unless somebody else did.
+#[inline(always)]
+fn end(member: &Member, leader: Task) {
+    // SAFETY: typed chains from a thread of the process (see `field!`). Both codes are read, since the compiler would
+    // make one load of two through pointers of two types, which the verifier refuses.
+    let (flags, own_code, group_code) = unsafe {
+        let signal = field!(member.task, task_signal, Task);
+        (
+            field!(signal, signal_flags, u32),
+            field!(leader, task_exit_code, u32),
+            field!(signal, signal_group_exit_code, u32),
+        )
+    };
+    let code = if flags & SIGNAL_GROUP_EXIT == 0 { own_code } else { group_code };
+    if PROCESSES.remove(member.pid).is_err() {
+        return;
+    }
+    if member.flags & process_flag::EXECUTING != 0 {
+        // The event of its last exec never came.
+        count_loss(member.session, RecordKind::Exec, LossReason::Skipped);
+    }
+    let Some(record) = Record::take::<ExitBody>(member, RecordKind::Exit) else { return };
+    fill!(record.body::<ExitBody>(), code: code);
+    record.submit(member, RecordKind::Exit, 0);
+    record.release();
+}

@@ -74,6 +74,15 @@ impl Member {
         })
     }
 
+    /// Writes the flags of the process's entry.
+    #[inline(always)]
+    pub fn set_flags(&self, flags: u32) {
+        if let Some(entry) = PROCESSES.get_ptr_mut(self.pid) {
+            // SAFETY: a valid map value of this very process.
+            unsafe { (&raw mut (*entry).flags).write(flags) };
+        }
+    }
+
     /// Process id of the parent.
     #[inline(always)]
     pub fn ppid(&self) -> u32 {

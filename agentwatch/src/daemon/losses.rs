@@ -74,6 +74,7 @@ fn reason(key: LossKey) -> &'static str {
         LossReason::ScratchBusy => "scratch_busy",
         LossReason::ProcessTableFull => "process_table_full",
         LossReason::CgroupTableFull => "cgroup_table_full",
+        LossReason::Skipped => "skipped",
         LossReason::Unknown(_) => "unknown",
     }
 }

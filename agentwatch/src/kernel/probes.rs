@@ -38,13 +38,8 @@ const fn lsm(program: &'static str, hook: &'static str, gives: &'static str) -> 
 /// that none is followed that would not be forgotten, and the one that makes members last.
 pub const PROBES: &[Probe] = &[
     tracepoint("process_exit", "sched_process_exit", "process.exit", true),
-    tracepoint("process_exit_2", "sched_process_exit", "process.exit", true),
-    tracepoint("process_exit_3", "sched_process_exit", "process.exit", true),
-    tracepoint("process_exit_4", "sched_process_exit", "process.exit", true),
-    tracepoint("process_fork", "sched_process_fork", "process.fork", true),
-    tracepoint("process_fork_2", "sched_process_fork", "process.fork", true),
-    tracepoint("process_fork_3", "sched_process_fork", "process.fork", true),
-    tracepoint("process_fork_4", "sched_process_fork", "process.fork", true),
+    Probe { required: true, ..lsm("process_gone", "task_free", "process.exit") },
+    tracepoint("process_fork", "sched_wakeup_new", "process.fork", true),
     lsm("file_open", "file_open", "file.open"),
     lsm("file_create", "path_mknod", "file.create"),
     lsm("file_mkdir", "path_mkdir", "file.mkdir"),
@@ -81,6 +76,8 @@ pub const PROBES: &[Probe] = &[
         required: false,
     },
     tracepoint("process_exec", "sched_process_exec", "process.exec", true),
+    tracepoint("process_exec_2", "sched_process_exec", "process.exec", true),
+    Probe { required: true, ..lsm("process_recognise", "bprm_committed_creds", "sessions by program") },
 ];
 
 /// Probes whose hook came later than the oldest supported kernel, and what stands in for them before.

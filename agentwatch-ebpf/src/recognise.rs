@@ -1,0 +1,267 @@
+//! Which session a process belongs to with its new program: the sessions that begin at exec.
+
+use agentwatch_common::{
+    kind::{Attribution, LossReason, RecordKind},
+    limits::MATCH_COMMAND_BYTES,
+    maps::{control, process_flag},
+    record::ExecBody,
+};
+use aya_ebpf::{
+    helpers::{
+        bpf_get_current_pid_tgid,
+        generated::{bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str},
+    },
+    macros::lsm,
+    programs::LsmContext,
+};
+
+use crate::{
+    automaton::{GLANCE_BYTES, Matching, Text},
+    kernel::{Address, at_most, field, offset, pointer},
+    path::{self, Place},
+    process::{cgroup_entry, cgroup_id},
+    record::{Record, count_loss, part},
+    session::{self, Beginning, Member, Task, control_word, current_task, process_start},
+    user,
+};
+
+/// `fs/exec.c`, `begin_new_exec()`: `void bprm_committed_creds(struct linux_binprm *bprm)`, since 2.6.29;
+/// `const` since 6.4.
+///
+/// The new memory is in place, with arguments and environment at the top of its stack, and there is no way back to
+/// the old program. A thread that is not the leader has become it. This is a hook and not the tracepoint of
+/// [`crate::exec`], since the kernel may skip tracing programs and never these.
+#[lsm(hook = "bprm_committed_creds")]
+pub fn process_recognise(ctx: LsmContext) -> i32 {
+    attribute(&Incoming::read(ctx.arg(0)));
+    if let Some(member) = Member::current() {
+        if member.flags & process_flag::EXECUTING != 0 {
+            // The event of the exec before never came.
+            count_loss(member.session, RecordKind::Exec, LossReason::Skipped);
+        }
+        member.set_flags(member.flags | process_flag::EXECUTING);
+    }
+    0
+}
+
+/// Finds out to which session the process belongs with its new program.
+#[inline(always)]
+fn attribute(image: &Incoming) {
+    let matched = image.matching();
+    let Some(member) = Member::current() else {
+        if matched == 0 {
+            join_quietly(image);
+        } else {
+            start(
+                image,
+                &Beginning { parent: 0, matched, attribution: Attribution::MatchedExec, told_by_exec: BEGUN },
+            );
+        }
+        return;
+    };
+    if stays(&member, image, matched) {
+        let kept = member.flags & process_flag::LOW & !process_flag::LAUNCHING;
+        member.set_flags(kept | matched << process_flag::MATCHED_SHIFT);
+    } else {
+        start(
+            image,
+            &Beginning {
+                parent: member.session,
+                matched,
+                attribution: Attribution::MatchedExec,
+                told_by_exec: BEGUN,
+            },
+        );
+    }
+}
+
+/// Whether a session's process stays what it is with a program that matches `matched` (index plus one, or 0);
+/// else it becomes a session of its own, inside the other.
+///
+/// It stays where it is the first of its session (a wrapper, an interpreter starts its own program anew), where
+/// an agent's program starts that same agent's program straight away (a launcher its native part), and where
+/// the session's own agent's program goes by another name (some carry their tools in one file).
+#[inline(always)]
+fn stays(member: &Member, image: &Incoming, matched: u32) -> bool {
+    matched == 0
+        || member.flags & (process_flag::LAUNCHING | process_flag::ROOT) != 0
+        || member.flags >> process_flag::MATCHED_SHIFT == matched
+        || (matched == member.agent + 1 && !image.named_as_itself(matched))
+}
+
+/// Begins a session with the process that runs now.
+#[inline(always)]
+fn start(image: &Incoming, beginning: &Beginning) {
+    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    session::begin(pid, process_start(image.task), beginning);
+}
+
+/// An outsider whose cgroup or user belongs to an agent (it was there before the daemon knew).
+#[inline(always)]
+fn join_quietly(image: &Incoming) {
+    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if control_word(control::MATCH_CGROUPS) != 0
+        && let Some(found) = cgroup_entry(image.task)
+    {
+        session::join(pid, process_start(image.task), found.session, found.agent, 0);
+        crate::process::announce(image.task, pid, found.session, &found, cgroup_id(image.task));
+    } else if let Some(agent) = user::agent_of(image.task) {
+        let matched = agent + 1;
+        start(
+            image,
+            &Beginning { parent: 0, matched, attribution: Attribution::MatchedUser, told_by_exec: BEGUN },
+        );
+    }
+}
+
+const BEGUN: u32 = process_flag::BEGUN;
+
+/// A program that is being put in place.
+struct Incoming {
+    task: Task,
+    /// `struct file` of the program that runs: for a script its interpreter.
+    file: Address,
+    /// First byte of the arguments, in user memory. The environment follows them.
+    args: u64,
+    /// Bytes from there that are arguments or environment.
+    len: u64,
+    /// How many arguments there are.
+    count: u32,
+}
+
+impl Incoming {
+    #[inline(always)]
+    fn read(bprm: Task) -> Self {
+        let task = current_task();
+        // SAFETY: a typed argument, and typed chains from the current task (see `field!`).
+        unsafe {
+            let mm = field!(task, task_mm, Task);
+            let args = field!(bprm, binprm_p, u64);
+            Self {
+                task,
+                file: field!(mm, mm_exe_file, Address),
+                args,
+                // The name of the file lies above the environment.
+                len: field!(bprm, binprm_exec, u64).wrapping_sub(args),
+                count: field!(bprm, binprm_argc, u32),
+            }
+        }
+    }
+
+    /// Where the program is.
+    #[inline(always)]
+    fn place(&self) -> Place {
+        Place::read(self.file.wrapping_add(offset!(file_f_path)))
+    }
+
+    /// The agent whose patterns match: its index plus one, or 0.
+    #[inline(always)]
+    fn matching(&self) -> u32 {
+        let (Some(mut program), Some(mut command)) =
+            (Matching::begin(Text::Program), Matching::begin(Text::Command))
+        else {
+            return 0;
+        };
+        self.glance(&mut program, &mut command);
+        if program.is_dead() && command.is_dead() { 0 } else { self.full_match(command) }
+    }
+
+    /// Reads the base name into both automata; that is where most programs leave. Of a longer name its
+    /// beginning is read, and no pattern on command lines with a longer one matches.
+    #[inline(never)]
+    fn glance(&self, program: &mut Matching, command: &mut Matching) {
+        let mut name = [0u8; GLANCE_BYTES];
+        let text = pointer(self.place().dentry, offset!(dentry_d_name) + offset!(qstr_name));
+        // SAFETY: the helper writes at most the size of the buffer.
+        unsafe { bpf_probe_read_kernel_str(name.as_mut_ptr().cast(), GLANCE_BYTES as u32, text.cast()) };
+        for byte in name {
+            if byte == 0 {
+                break;
+            }
+            program.step(byte);
+            command.step(byte);
+        }
+    }
+
+    /// Matches the whole path and the command line, with a scratch buffer: index of the agent, plus one, or 0.
+    #[inline(never)]
+    fn full_match(&self, mut command: Matching) -> u32 {
+        let nobody = Member::nobody(self.task);
+        let Some(record) = Record::take::<ExecBody>(&nobody, RecordKind::Exec) else { return 0 };
+        let len = at_most(self.len, u64::from(MATCH_COMMAND_BYTES));
+        // SAFETY: the tail has room for MATCH_COMMAND_BYTES. Zeros, where the memory is not there, end the reading.
+        unsafe { bpf_probe_read_user(record.tail().cast(), len as u32, self.args as *const _) };
+        command.read_arguments(record.tail(), len, self.count);
+        let mut found = command.accepted();
+        path::append_one(&record, self.place(), part!(record.body::<ExecBody>(), program));
+        if let Some(mut program) = Matching::begin(Text::Program) {
+            program.read_path(record.tail(), path::used(record.walk()));
+            let other = program.accepted();
+            if other != 0 && (found == 0 || other < found) {
+                found = other;
+            }
+        }
+        record.release();
+        found
+    }
+
+    /// True where the process was started as the agent itself: the base name of its first argument is the
+    /// program's own, or one by which the agent (`matched`: index plus one) is recognised.
+    #[inline(never)]
+    fn named_as_itself(&self, matched: u32) -> bool {
+        let nobody = Member::nobody(self.task);
+        let Some(record) = Record::take::<ExecBody>(&nobody, RecordKind::Exec) else { return false };
+        let tail = record.tail();
+        let text = pointer(self.place().dentry, offset!(dentry_d_name) + offset!(qstr_name));
+        // SAFETY: the tail has room for both names.
+        unsafe { bpf_probe_read_kernel_str(tail.cast(), GLANCE_BYTES as u32, text.cast()) };
+        let own = base_name(&record);
+        // SAFETY: as above.
+        unsafe { bpf_probe_read_user_str(tail.cast(), GLANCE_BYTES as u32, self.args as *const _) };
+        let given = base_name(&record);
+        record.release();
+        given.hash == own.hash || given.accepted == matched
+    }
+}
+
+/// What is known about a base name.
+struct BaseName {
+    /// Tells names apart. That two might share one makes a sub-agent of a tool, no more.
+    hash: u64,
+    /// The agent that a program of this name in no folder would be: index plus one, or 0.
+    accepted: u32,
+}
+
+/// Reads the name at the beginning of a record's tail, from behind its last slash. What it knows so far lies in the
+/// buffer, where the verifier does not follow it: see [`path::Walk`].
+#[inline(never)]
+fn base_name(record: &Record) -> BaseName {
+    let Some(start) = Matching::begin(Text::Program) else { return BaseName { hash: 0, accepted: 0 } };
+    let known = record.known();
+    known.set(0, start.state());
+    for index in 0..GLANCE_BYTES {
+        // SAFETY: inside the tail.
+        let byte = unsafe { record.tail().add(index).read_volatile() };
+        if byte == 0 {
+            break;
+        }
+        if byte == b'/' {
+            known.set(0, start.state());
+        } else {
+            let mut here = start.at(known.state());
+            here.step(byte);
+            known.set(known.hash().wrapping_mul(31).wrapping_add(u64::from(byte)), here.state());
+        }
+    }
+    let mut end = start.at(known.state());
+    end.step(0);
+    BaseName { hash: known.hash(), accepted: end.accepted() }
+}
+
+impl Member {
+    /// Stands for a process outside any session where a buffer is needed.
+    #[inline(always)]
+    fn nobody(task: Task) -> Self {
+        Self { session: 0, start_ns: 0, pid: 0, tid: 0, agent: 0, flags: 0, task }
+    }
+}
