@@ -13,6 +13,9 @@ pub const ARGS_CHUNK_BYTES: usize = 16 * 1024;
 /// Records that one argument list may fill: 2 MiB, the usual `ARG_MAX`. Past it the last record says
 /// [`crate::record::args_flag::TRUNCATED`].
 pub const ARGS_CHUNKS: u32 = 128;
+/// Turns beyond those, for pieces that cannot be read at first. Past it the last record says
+/// [`crate::record::args_flag::FAULT`].
+pub const ARGS_RETRIES: u32 = 16;
 /// Bytes of a command line that are matched against `run` patterns at exec.
 pub const MATCH_COMMAND_BYTES: u32 = 1024;
 /// Bytes of a program's or a cgroup's path that are matched.

@@ -2,7 +2,7 @@
 
 use agentwatch_common::{
     kind::RecordKind,
-    limits::{ARGS_CHUNK_BYTES, ARGS_CHUNKS},
+    limits::{ARGS_CHUNK_BYTES, ARGS_CHUNKS, ARGS_RETRIES},
     maps::process_flag,
     record::{ArgsBody, ExecBody, args_flag},
 };
@@ -120,38 +120,49 @@ fn report(member: &Member, image: &Image) {
 }
 
 /// Continues a long list of arguments in records of its own.
+///
+/// A page that the kernel moves at this moment cannot be read: the same bytes are tried again, as long as there are
+/// turns.
 #[inline(always)]
 fn report_more_args(member: &Member, image: &Image, first: u64) {
     let Some(record) = Record::take::<ArgsBody>(member, RecordKind::ExecArgs) else { return };
     let body = record.body::<ArgsBody>();
     // The offset is kept in the buffer, where the verifier does not follow it: see `path::Walk`.
     path::set_used(record.walk(), first);
-    for chunk in 0..ARGS_CHUNKS {
-        if path::used(record.walk()) >= image.args_len {
+    for _ in 0..ARGS_CHUNKS + ARGS_RETRIES {
+        if path::used(record.walk()) >= at_most(image.args_len, ARGS_MOST) {
             break;
         }
-        let past = if chunk == ARGS_CHUNKS - 1 { args_flag::TRUNCATED } else { args_flag::MORE };
-        copy_chunk(image, record.tail(), record.walk(), body, past);
+        copy_chunk(image, record.tail(), record.walk(), body);
         // SAFETY: the body is valid scratch memory. Read back, so that the verifier sees one way here.
         let len = unsafe { (&raw const (*body).args_len).read_volatile() };
-        record.submit(member, RecordKind::ExecArgs, u64::from(len));
+        if len != 0 {
+            record.submit(member, RecordKind::ExecArgs, u64::from(len));
+        }
+    }
+    if path::used(record.walk()) < at_most(image.args_len, ARGS_MOST) {
+        fill!(body, offset: path::used(record.walk()) as u32, args_len: 0, args_flags: args_flag::FAULT);
+        record.submit(member, RecordKind::ExecArgs, 0);
     }
     record.release();
 }
 
-/// Copies the next arguments and says so in the body; after a fault there is no next.
+/// Bytes of arguments in all records of one exec.
+const ARGS_MOST: u64 = ARGS_CHUNKS as u64 * ARGS_CHUNK_BYTES as u64;
+
+/// Copies the next arguments and says so in the body: none where they cannot be read now.
 #[inline(never)]
-fn copy_chunk(image: &Image, tail: *mut u8, walk: *mut Walk, body: *mut ArgsBody, past: u16) {
+fn copy_chunk(image: &Image, tail: *mut u8, walk: *mut Walk, body: *mut ArgsBody) {
     let offset = path::used(walk);
     let len = image.copy_args(tail, offset, ARGS_CHUNK_BYTES as u64);
     let end = offset.wrapping_add(len);
-    let args_flags = if len == 0 {
-        args_flag::FAULT
-    } else if end < image.args_len {
-        past
-    } else {
+    let args_flags = if end >= image.args_len {
         0
+    } else if end >= ARGS_MOST {
+        args_flag::TRUNCATED
+    } else {
+        args_flag::MORE
     };
     fill!(body, offset: offset as u32, args_len: len as u32, args_flags: args_flags);
-    path::set_used(walk, if len == 0 { u64::MAX } else { end });
+    path::set_used(walk, end);
 }

@@ -9,7 +9,7 @@ use agentwatch_common::{
 use aya_ebpf::{
     helpers::{
         bpf_get_current_pid_tgid,
-        generated::{bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str},
+        generated::{bpf_copy_from_user, bpf_probe_read_kernel_str, bpf_probe_read_user_str},
     },
     macros::lsm,
     programs::LsmContext,
@@ -30,8 +30,9 @@ use crate::{
 ///
 /// The new memory is in place, with arguments and environment at the top of its stack, and there is no way back to
 /// the old program. A thread that is not the leader has become it. This is a hook and not the tracepoint of
-/// [`crate::exec`], since the kernel may skip tracing programs and never these.
-#[lsm(hook = "bprm_committed_creds")]
+/// [`crate::exec`], since the kernel may skip tracing programs and never these. It may sleep (allowed here
+/// since 5.11), so that arguments can always be read.
+#[lsm(hook = "bprm_committed_creds", sleepable)]
 pub fn process_recognise(ctx: LsmContext) -> i32 {
     attribute(&Incoming::read(ctx.arg(0)));
     if let Some(member) = Member::current() {
@@ -189,8 +190,9 @@ impl Incoming {
         let nobody = Member::nobody(self.task);
         let Some(record) = Record::take::<ExecBody>(&nobody, RecordKind::Exec) else { return 0 };
         let len = at_most(self.len, u64::from(MATCH_COMMAND_BYTES));
-        // SAFETY: the tail has room for MATCH_COMMAND_BYTES. Zeros, where the memory is not there, end the reading.
-        unsafe { bpf_probe_read_user(record.tail().cast(), len as u32, self.args as *const _) };
+        // SAFETY: the tail has room for MATCH_COMMAND_BYTES. The helper brings in what was swapped out, and gives
+        // zeros where there is no memory.
+        unsafe { bpf_copy_from_user(record.tail().cast(), len as u32, self.args as *const _) };
         command.read_arguments(record.tail(), len, self.count);
         let mut found = command.accepted();
         path::append_one(&record, self.place(), part!(record.body::<ExecBody>(), program));
