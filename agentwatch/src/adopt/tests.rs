@@ -4,9 +4,9 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 
 use super::*;
-use crate::agents::{AgentTable, Users, agents_of};
+use crate::agents::{AgentTable, Users};
 use crate::matcher::AgentIndex;
-use crate::policy::Source;
+use crate::policy::{Context, Source, policy_of};
 
 /// A process; the command line's first word is the program's path, and its base name is the first argument.
 /// `ppid.pgid.sid` as given.
@@ -31,8 +31,12 @@ fn snapshot(processes: &[ProcInfo]) -> ProcSnapshot {
 
 fn table(policy: &str) -> AgentTable {
     let source = Source { name: "policy.yaml".into(), text: format!("version: 1\nagents:\n{policy}") };
-    let agents =
-        if policy.is_empty() { Vec::new() } else { agents_of(&[source], &Users::default()).unwrap().0 };
+    let context = Context { users: &Users::default(), now_ns: 0 };
+    let agents = if policy.is_empty() {
+        Vec::new()
+    } else {
+        policy_of(vec![source], context).unwrap().0.agent_specs()
+    };
     AgentTable::new(agents).unwrap()
 }
 

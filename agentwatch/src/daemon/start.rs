@@ -28,10 +28,13 @@ use super::{
     saved,
 };
 use crate::{
-    agents::{AgentTable, TableError, Users, load},
+    agents::{AgentTable, TableError, Users},
     attribution::{Attribution, Host, Process},
     control::{self as api, RunError, RunLock},
-    event::{Event, Kind, time::format_time},
+    event::{
+        Event, Kind,
+        time::{format_time, now_ns},
+    },
     exit,
     kernel::{
         self, Kernel, KernelError,
@@ -39,7 +42,7 @@ use crate::{
     },
     log::{Limits, Log, LogError},
     paths::Paths,
-    policy::Problems,
+    policy::{self, Problems},
 };
 
 /// How the daemon is to run.
@@ -244,11 +247,16 @@ fn table(options: &Options) -> Result<AgentTable, StartError> {
     let Some(path) = &options.policy else { return Ok(AgentTable::new(Vec::new())?) };
     let users = Users::read(std::path::Path::new("/etc/passwd"))
         .map_err(|source| StartError::Host { path: "/etc/passwd", source })?;
-    let (agents, warnings) = load(path, &users).map_err(StartError::Policy)?;
+    let context = policy::Context { users: &users, now_ns: now_ns() };
+    let (policy, warnings) = policy::load(path, context).map_err(StartError::Policy)?;
     for warning in warnings {
         eprintln!("{warning}");
     }
-    Ok(AgentTable::new(agents)?)
+    let refused = policy::enforceable(&policy);
+    if !refused.is_empty() {
+        return Err(StartError::Policy(Problems(refused)));
+    }
+    Ok(AgentTable::new(policy.agent_specs())?)
 }
 
 /// Hands the patterns to the kernel.

@@ -30,6 +30,12 @@ pub fn format_time(unix_ns: u64) -> String {
     text
 }
 
+/// The clock's time, in nanoseconds since 1970 in UTC.
+#[must_use]
+pub fn now_ns() -> u64 {
+    u64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(0)
+}
+
 /// Reads an RFC 3339 time, with any offset; `None` where it is none, or before 1970 or after 2554.
 #[must_use]
 pub fn parse_time(text: &str) -> Option<u64> {

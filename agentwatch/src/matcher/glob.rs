@@ -1,6 +1,7 @@
 //! The four kinds of patterns, each as the plain sequences of pieces that it stands for.
 
 use super::ByteSet;
+use super::cover::covers;
 use super::path::{Shape, shapes};
 use super::token::{self, GlobError, Kind, Problem, Token};
 
@@ -43,6 +44,15 @@ impl PathGlob {
     #[must_use]
     pub fn matches(&self, path: &[u8]) -> bool {
         self.shapes.iter().any(|shape| matches(&shape.forward(), path))
+    }
+
+    /// Whether every path that the other pattern covers is known to be covered by this one. Costs up to some
+    /// milliseconds: for advice, not for decisions.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let sequences = |glob: &Self| glob.shapes.iter().map(Shape::forward).collect::<Vec<_>>();
+        // Every path begins with a slash, which a pattern that begins with `**` leaves open.
+        self.text == other.text || covers(&sequences(self), &sequences(other), Some(b'/'))
     }
 
     pub(super) fn reversed(&self) -> impl Iterator<Item = Vec<Piece>> {
@@ -125,6 +135,13 @@ impl CommandGlob {
     #[must_use]
     pub fn matches(&self, command: &[u8]) -> bool {
         self.sequences.iter().any(|pieces| matches(pieces, command))
+    }
+
+    /// Whether every command line that the other pattern covers is known to be covered by this one. Costs up
+    /// to some milliseconds: for advice, not for decisions.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.text == other.text || covers(&self.sequences, &other.sequences, None)
     }
 
     pub(super) fn sequences(&self) -> impl Iterator<Item = &[Piece]> {

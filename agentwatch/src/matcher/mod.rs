@@ -7,6 +7,7 @@
 
 mod classes;
 mod compiled;
+mod cover;
 mod glob;
 mod minimise;
 mod nfa;

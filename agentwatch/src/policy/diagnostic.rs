@@ -22,17 +22,32 @@ pub enum Code {
     MissingKey,
     WrongType,
     WrongVersion,
-    NotEnforcedYet,
+    NotEnforced,
     BadPattern,
     UnknownUser,
     BadName,
-    DuplicateAgent,
+    DuplicateName,
     UnknownMode,
     EmptyList,
     TooMany,
+    UnknownResource,
+    UnknownAgent,
+    UnknownWindow,
+    UnknownGuard,
+    UnknownWord,
+    BadTime,
+    BadValue,
+    OneVerdict,
     NoOwner,
     NeverMatches,
     FileIgnored,
+    Shadowed,
+    NotEnforcedYet,
+    WindowEnded,
+    ExecOnly,
+    HostBits,
+    NoEffect,
+    Untold,
 }
 
 impl Code {
@@ -53,27 +68,39 @@ impl Code {
             Self::MissingKey => "AW0103",
             Self::WrongType => "AW0104",
             Self::WrongVersion => "AW0105",
-            Self::NotEnforcedYet => "AW0106",
+            Self::NotEnforced => "AW0106",
             Self::BadPattern => "AW0107",
             Self::UnknownUser => "AW0108",
             Self::BadName => "AW0109",
-            Self::DuplicateAgent => "AW0110",
+            Self::DuplicateName => "AW0110",
             Self::UnknownMode => "AW0111",
             Self::EmptyList => "AW0112",
             Self::TooMany => "AW0113",
+            Self::UnknownResource => "AW0114",
+            Self::UnknownAgent => "AW0115",
+            Self::UnknownWindow => "AW0116",
+            Self::UnknownGuard => "AW0117",
+            Self::UnknownWord => "AW0118",
+            Self::BadTime => "AW0119",
+            Self::BadValue => "AW0120",
+            Self::OneVerdict => "AW0121",
             Self::NoOwner => "AW0201",
             Self::NeverMatches => "AW0202",
             Self::FileIgnored => "AW0203",
+            Self::Shadowed => "AW0204",
+            Self::NotEnforcedYet => "AW0205",
+            Self::WindowEnded => "AW0206",
+            Self::ExecOnly => "AW0207",
+            Self::HostBits => "AW0208",
+            Self::NoEffect => "AW0209",
+            Self::Untold => "AW0210",
         }
     }
 
     /// Whether the policy can be used all the same.
     #[must_use]
     pub fn severity(self) -> Severity {
-        match self {
-            Self::NoOwner | Self::NeverMatches | Self::FileIgnored => Severity::Warning,
-            _ => Severity::Error,
-        }
+        if self.as_str() < "AW02" { Severity::Error } else { Severity::Warning }
     }
 }
 

@@ -1,10 +1,34 @@
-//! The policy's text: read from files, turned into a tree whose every node knows its place, with problems
-//! that point at the line.
+//! The policy: its text, read from files into a tree whose every node knows its place; the policy that the
+//! text means, with problems that point at the line; what it decides.
 
+pub mod address;
+mod agent;
+mod checks;
 mod diagnostic;
+mod enforce;
+pub mod keys;
+mod model;
+mod reader;
+mod scope;
 mod source;
+#[cfg(test)]
+mod tests;
 mod tree;
+mod users;
 
+pub use self::address::{Address, AddressPattern};
+pub use self::agent::{AgentSpec, Match, Mode, Origin};
 pub use self::diagnostic::{Code, Diagnostic, Problems, Severity};
+pub use self::enforce::enforceable;
+pub use self::model::{
+    Action, Agent, At, Breaker, Case, Containment, Expect, Guard, GuardSetting, MODE_UNDECLARED, Policy,
+    Resource, Rule, Trigger, Window,
+};
+pub use self::reader::{
+    AGENTS_MAX, CASES_MAX, Context, PATTERNS_MAX, PROBLEMS_MAX, RESOURCES_MAX, RULE_PATTERNS_MAX, RULES_MAX,
+    WINDOWS_MAX, load, policy_of,
+};
+pub use self::scope::{Entry, Hit, Operation, Patterns, Scope, Target, What};
 pub use self::source::{FILE_BYTES_MAX, FILES_MAX, Place, Source, read};
 pub use self::tree::{DEPTH_MAX, NODES_MAX, Node, Value, parse};
+pub use self::users::Users;

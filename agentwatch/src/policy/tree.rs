@@ -10,7 +10,7 @@ use super::{Code, Diagnostic, Place, Source};
 /// Lists and maps inside each other. Past it the file is refused.
 pub const DEPTH_MAX: usize = 32;
 /// Nodes of one file, those that aliases repeat counted each time. Past it the file is refused.
-pub const NODES_MAX: usize = 100_000;
+pub const NODES_MAX: usize = 250_000;
 
 /// A node of the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]

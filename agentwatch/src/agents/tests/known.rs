@@ -1,6 +1,7 @@
 //! What is a known agent, and what only looks like one.
 
-use super::*;
+use crate::agents::{AgentTable, Origin, Users};
+use crate::policy::{Context, Source, policy_of};
 
 /// The known agent that runs: the first word is the program's path, the rest its arguments after the first.
 fn known(table: &AgentTable, line: &str) -> Option<String> {
@@ -153,8 +154,10 @@ fn everyday_programs_are_out_within_their_name() {
 #[test]
 fn a_policy_comes_first_and_replaces_by_name() {
     let text = "version: 1\nagents:\n  zeta: {owner: o, match: [{exec: [\"**/claude\"]}]}\n  codex: {owner: o, match: [{user: [ci-bot]}]}\n";
-    let (agents, _) = agents_of(&[source(text)], &users()).unwrap();
-    let table = AgentTable::new(agents).unwrap();
+    let source = Source { name: "policy.yaml".into(), text: text.to_owned() };
+    let users = Users::parse("ci-bot:x:1001:1001::/:/bin/false\n");
+    let (policy, _) = policy_of(vec![source], Context { users: &users, now_ns: 0 }).unwrap();
+    let table = AgentTable::new(policy.agent_specs()).unwrap();
     assert_eq!(table.index_of("codex"), Some(0));
     assert_eq!(table.index_of("zeta"), Some(1));
     assert_eq!(table.index_of("claude-code"), Some(2));

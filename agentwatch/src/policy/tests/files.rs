@@ -1,13 +1,6 @@
-//! The agents of a policy file, and what is refused.
+//! The files, the agents, and what is refused.
 
 use super::*;
-
-/// Code, line and column of every problem.
-fn problems(text: &str) -> Vec<(Code, usize, usize)> {
-    let problems = agents_of(&[source(text)], &users()).unwrap_err();
-    let place = |problem: &crate::policy::Diagnostic| problem.place.map_or((0, 0), |at| (at.line, at.column));
-    problems.0.iter().map(|problem| (problem.code, place(problem).0, place(problem).1)).collect()
-}
 
 const GOOD: &str = r#"version: 1
 agents:
@@ -26,9 +19,9 @@ agents:
 
 #[test]
 fn the_contracts_example_is_read() {
-    let (agents, warnings) = agents_of(&[source(GOOD)], &users()).unwrap();
+    let (policy, warnings) = read(GOOD).unwrap();
     assert_eq!(warnings, []);
-    let coding = &agents[0];
+    let coding = &policy.agents[0].spec;
     assert_eq!((coding.name.as_str(), coding.mode, coding.origin), ("coding", Mode::Observe, Origin::Policy));
     assert_eq!(coding.owner.as_deref(), Some("developer-platform@example.com"));
     let matches: Vec<_> = coding.matches.iter().map(ToString::to_string).collect();
@@ -46,7 +39,7 @@ fn the_contracts_example_is_read() {
         ]
     );
     assert!(matches!(coding.matches[6], Match::User { uid: 1001, .. }));
-    assert!(agents[1].matches.is_empty());
+    assert!(policy.agents[1].spec.matches.is_empty());
 }
 
 #[test]
@@ -81,12 +74,9 @@ rules: []
             (Code::UnknownUser, 10, 24),
             (Code::WrongType, 11, 16),
             (Code::EmptyList, 12, 15),
-            (Code::NotEnforcedYet, 13, 11),
             (Code::DuplicateKey, 14, 5),
-            (Code::NotEnforcedYet, 15, 5),
             (Code::BadName, 16, 3),
             (Code::UnknownMode, 16, 33),
-            (Code::NotEnforcedYet, 17, 1),
         ]
     );
 }
@@ -94,29 +84,24 @@ rules: []
 #[test]
 fn a_problem_shows_the_line_a_caret_and_a_suggestion() {
     let text = "version: 1\nagents:\n  coding:\n    owner: me\n    mach: []\n";
-    let problems = agents_of(&[source(text)], &users()).unwrap_err();
+    let problems = read(text).unwrap_err();
     let expected = "error[AW0101]: the agent `coding` has no key `mach`\n \
                     --> policy.yaml:5:5\n  |\n5 |     mach: []\n  |     ^^^^ did you mean `match`?";
     assert_eq!(problems.to_string(), expected);
 }
 
 #[test]
-fn every_mode_and_part_that_is_not_enforced_yet_is_refused() {
+fn every_mode_that_is_not_enforced_yet_is_refused_by_the_daemon() {
     for mode in ["recommend", "approve", "enforce", "plan"] {
-        let text = format!("version: 1\nagents: {{a: {{owner: o, mode: {mode}}}}}");
-        assert_eq!(problems(&text), [(Code::NotEnforcedYet, 2, 30)], "{mode}");
+        let (policy, _) = read(&format!("version: 1\nagents: {{a: {{owner: o, mode: {mode}}}}}")).unwrap();
+        let refused = enforceable(&policy);
+        let places: Vec<_> =
+            refused.iter().map(|one| (one.code, one.place.map(|at| (at.line, at.column)))).collect();
+        assert_eq!(places, [(Code::NotEnforced, Some((2, 30)))], "{mode}");
+        assert_eq!(Code::NotEnforced.severity(), Severity::Error);
     }
-    for part in ["resources", "windows", "rules"] {
-        assert_eq!(
-            problems(&format!("version: 1\n{part}: {{}}\n")),
-            [(Code::NotEnforcedYet, 2, 1)],
-            "{part}"
-        );
-    }
-    for key in ["default", "guards", "breakers"] {
-        let text = format!("version: 1\nagents:\n  a:\n    owner: o\n    {key}: {{}}\n");
-        assert_eq!(problems(&text), [(Code::NotEnforcedYet, 5, 5)], "{key}");
-    }
+    let (policy, _) = read("version: 1\nagents: {a: {owner: o, mode: observe}, b: {owner: o}}").unwrap();
+    assert_eq!(enforceable(&policy), []);
 }
 
 #[test]
@@ -136,8 +121,8 @@ fn versions_documents_tags_and_syntax() {
 fn aliases_are_read_and_bombs_are_not() {
     let text =
         "version: 1\nagents:\n  a: {owner: o, match: &m [{exec: [\"**/x\"]}]}\n  b: {owner: o, match: *m}\n";
-    let (agents, _) = agents_of(&[source(text)], &users()).unwrap();
-    assert_eq!(agents[0].matches, agents[1].matches);
+    let (policy, _) = read(text).unwrap();
+    assert_eq!(policy.agents[0].spec.matches, policy.agents[1].spec.matches);
 
     let mut bomb = "version: 1\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for n in 1..12 {
@@ -154,8 +139,8 @@ fn aliases_are_read_and_bombs_are_not() {
 #[test]
 fn warnings_do_not_refuse() {
     let text = "version: 1\nagents:\n  a: {match: [{run: [\"/usr/bin/x *\"]}]}\n";
-    let (agents, warnings) = agents_of(&[source(text)], &users()).unwrap();
-    assert_eq!(agents.len(), 1);
+    let (policy, warnings) = read(text).unwrap();
+    assert_eq!(policy.agents.len(), 1);
     let codes: Vec<_> = warnings.iter().map(|warning| warning.code).collect();
     assert_eq!(codes, [Code::NoOwner, Code::NeverMatches]);
 }
@@ -168,26 +153,32 @@ fn a_folder_is_one_policy_in_name_order() {
     write("10-a.yml", "version: 1\nagents: {alpha: {owner: o}}\n");
     write("README", "no policy");
     write(".hidden.yaml", "no policy");
-    let (agents, warnings) = load(folder.path(), &users()).unwrap();
-    let names: Vec<_> = agents.iter().map(|agent| agent.name.as_str()).collect();
+    let (policy, warnings) = load(folder.path(), Context { users: &users(), now_ns: NOW }).unwrap();
+    let names: Vec<_> = policy.agents.iter().map(|agent| agent.spec.name.as_str()).collect();
     assert_eq!(names, ["alpha", "beta"]);
     assert_eq!(warnings.iter().map(|warning| warning.code).collect::<Vec<_>>(), [Code::FileIgnored]);
 
     write("30-c.yaml", "version: 1\nagents: {alpha: {owner: o}}\n");
-    let problems = load(folder.path(), &users()).unwrap_err();
-    assert_eq!(problems.0[0].code, Code::DuplicateAgent);
+    let problems = load(folder.path(), Context { users: &users(), now_ns: NOW }).unwrap_err();
+    assert_eq!(problems.0[0].code, Code::DuplicateName);
     assert!(problems.0[0].message.contains("10-a.yml:2"));
 
     write("40-d.yaml", &format!("version: 1\n# {}", "x".repeat(1 << 20)));
     std::fs::write(folder.path().join("50-e.yaml"), b"version: 1\n# \xff").unwrap();
-    let codes: Vec<_> = load(folder.path(), &users()).unwrap_err().0.iter().map(|p| p.code).collect();
+    let codes: Vec<_> = load(folder.path(), Context { users: &users(), now_ns: NOW })
+        .unwrap_err()
+        .0
+        .iter()
+        .map(|p| p.code)
+        .collect();
     assert_eq!(codes, [Code::TooLarge, Code::NotUtf8, Code::FileIgnored]);
-    let missing = load(&folder.path().join("none.yaml"), &users()).unwrap_err();
+    let missing =
+        load(&folder.path().join("none.yaml"), Context { users: &users(), now_ns: NOW }).unwrap_err();
     assert_eq!(missing.0[0].code, Code::Unreadable);
 }
 
 #[test]
 fn control_characters_do_not_reach_a_terminal() {
-    let problems = agents_of(&[source("version: 1\n\"\\e[31mx\": 1\n")], &users()).unwrap_err();
+    let problems = read("version: 1\n\"\\e[31mx\": 1\n").unwrap_err();
     assert!(problems.to_string().chars().all(|c| c == '\n' || !c.is_control()));
 }
