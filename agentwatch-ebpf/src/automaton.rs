@@ -1,15 +1,14 @@
 //! Matching a text against the patterns of all agents in one pass.
 //!
 //! The daemon compiles the patterns into one automaton (`agentwatch::matcher`). Its dead state ends the
-//! reading, so that a program that is no agent costs a few bytes. No step has a branch: the verifier follows
-//! one way through each loop.
+//! reading, so that a program that is no agent costs a few bytes.
 
 use agentwatch_common::{
     limits::{AUTOMATON_ENTRIES, AUTOMATON_STATES, MATCH_COMMAND_BYTES, MATCH_PATH_BYTES},
     maps::Automaton,
 };
 
-use crate::maps::AUTOMATON;
+use crate::{kernel::repeat, maps::AUTOMATON};
 
 /// Bytes of a base name that are looked at where a cheap look must do.
 pub const GLANCE_BYTES: usize = 64;
@@ -87,38 +86,89 @@ impl Matching {
         Self { state, ..self }
     }
 
-    /// Reads `len` bytes of a path.
-    #[inline(never)]
+    /// Reads `len` bytes of a path from a buffer that has at least [`MATCH_PATH_BYTES`].
+    #[inline(always)]
     pub fn read_path(&mut self, text: *const u8, len: u64) {
-        for index in 0..MATCH_PATH_BYTES {
-            if u64::from(index) >= len || self.is_dead() {
-                return;
-            }
-            // SAFETY: the caller's buffer has at least MATCH_PATH_BYTES, and the verifier checks it.
-            self.step(unsafe { *text.add(index as usize) });
-        }
+        self.read(text, len, MATCH_PATH_BYTES, path_byte);
+    }
+
+    /// Reads a name that ends with a NUL, of which it takes [`GLANCE_BYTES`] at most.
+    #[inline(always)]
+    pub fn read_name(&mut self, text: &[u8; GLANCE_BYTES]) {
+        self.read(text.as_ptr(), GLANCE_BYTES as u64, GLANCE_BYTES as u32, name_byte);
     }
 
     /// Reads `count` arguments from `text`, each ended by a NUL, without the first: a space before each, and none
     /// for the NUL that ends the last. Of what goes beyond `len` nothing is read.
-    #[inline(never)]
+    #[inline(always)]
     pub fn read_arguments(&mut self, text: *const u8, len: u64, count: u32) {
-        let mut behind_first = false;
-        let mut left = count;
-        for index in 0..MATCH_COMMAND_BYTES {
-            if u64::from(index) + 1 >= len || self.is_dead() {
-                return;
-            }
-            // SAFETY: as above.
-            let byte = unsafe { *text.add(index as usize) };
-            left = left.wrapping_sub(u32::from(byte == 0));
-            if left == 0 {
-                return;
-            }
-            behind_first |= byte == 0;
-            if behind_first {
-                self.step(if byte == 0 { b' ' } else { byte });
-            }
-        }
+        let mut reading = Reading { matching: *self, text, len, left: count, behind_first: 0 };
+        repeat(MATCH_COMMAND_BYTES, argument_byte, &mut reading);
+        *self = reading.matching;
     }
+
+    #[inline(always)]
+    fn read(&mut self, text: *const u8, len: u64, most: u32, step: extern "C" fn(u32, &mut Reading) -> i64) {
+        let mut reading = Reading { matching: *self, text, len, left: 0, behind_first: 0 };
+        repeat(most, step, &mut reading);
+        *self = reading.matching;
+    }
+}
+
+/// A text that is being read.
+struct Reading {
+    matching: Matching,
+    text: *const u8,
+    len: u64,
+    /// Arguments that have not ended.
+    left: u32,
+    /// 1 when the first argument has ended.
+    behind_first: u32,
+}
+
+// The buffers are at least as long as the masks, whose sizes are powers of two.
+const _: () = assert!(
+    MATCH_PATH_BYTES.is_power_of_two()
+        && MATCH_COMMAND_BYTES.is_power_of_two()
+        && GLANCE_BYTES.is_power_of_two()
+);
+
+#[inline(never)]
+extern "C" fn path_byte(index: u32, reading: &mut Reading) -> i64 {
+    if u64::from(index) >= reading.len || reading.matching.is_dead() {
+        return 1;
+    }
+    // SAFETY: the caller's buffer has at least MATCH_PATH_BYTES, and the verifier checks it.
+    let byte = unsafe { *reading.text.add((index & (MATCH_PATH_BYTES - 1)) as usize) };
+    reading.matching.step(byte);
+    0
+}
+
+#[inline(never)]
+extern "C" fn name_byte(index: u32, reading: &mut Reading) -> i64 {
+    // SAFETY: as above, with GLANCE_BYTES.
+    let byte = unsafe { *reading.text.add(index as usize & (GLANCE_BYTES - 1)) };
+    if byte == 0 {
+        return 1;
+    }
+    reading.matching.step(byte);
+    0
+}
+
+#[inline(never)]
+extern "C" fn argument_byte(index: u32, reading: &mut Reading) -> i64 {
+    if u64::from(index) + 1 >= reading.len || reading.matching.is_dead() {
+        return 1;
+    }
+    // SAFETY: as above, with MATCH_COMMAND_BYTES.
+    let byte = unsafe { *reading.text.add((index & (MATCH_COMMAND_BYTES - 1)) as usize) };
+    reading.left = reading.left.wrapping_sub(u32::from(byte == 0));
+    if reading.left == 0 {
+        return 1;
+    }
+    reading.behind_first |= u32::from(byte == 0);
+    if reading.behind_first != 0 {
+        reading.matching.step(if byte == 0 { b' ' } else { byte });
+    }
+    0
 }

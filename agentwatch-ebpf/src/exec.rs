@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    kernel::{Address, at_most, field, offset},
+    kernel::{Address, at_most, field, offset, repeat},
     maps::SESSIONS,
     path::{self, Place, Walk},
     process::cgroup_id,
@@ -129,22 +129,37 @@ fn report_more_args(member: &Member, image: &Image, first: u64) {
     let body = record.body::<ArgsBody>();
     // The offset is kept in the buffer, where the verifier does not follow it: see `path::Walk`.
     path::set_used(record.walk(), first);
-    for _ in 0..ARGS_CHUNKS + ARGS_RETRIES {
-        if path::used(record.walk()) >= at_most(image.args_len, ARGS_MOST) {
-            break;
-        }
-        copy_chunk(image, record.tail(), record.walk(), body);
-        // SAFETY: the body is valid scratch memory. Read back, so that the verifier sees one way here.
-        let len = unsafe { (&raw const (*body).args_len).read_volatile() };
-        if len != 0 {
-            record.submit(member, RecordKind::ExecArgs, u64::from(len));
-        }
-    }
+    let mut rest = Rest { record: &record, member, image, body };
+    repeat(ARGS_CHUNKS + ARGS_RETRIES, more_args, &mut rest);
     if path::used(record.walk()) < at_most(image.args_len, ARGS_MOST) {
         fill!(body, offset: path::used(record.walk()) as u32, args_len: 0, args_flags: args_flag::FAULT);
         record.submit(member, RecordKind::ExecArgs, 0);
     }
     record.release();
+}
+
+/// A list of arguments that is being copied.
+struct Rest<'a> {
+    record: &'a Record,
+    member: &'a Member,
+    image: &'a Image,
+    body: *mut ArgsBody,
+}
+
+/// One record more.
+#[inline(never)]
+extern "C" fn more_args(_index: u32, rest: &mut Rest<'_>) -> i64 {
+    let record = rest.record;
+    if path::used(record.walk()) >= at_most(rest.image.args_len, ARGS_MOST) {
+        return 1;
+    }
+    copy_chunk(rest.image, record.tail(), record.walk(), rest.body);
+    // SAFETY: the body is valid scratch memory. Read back, so that the verifier sees one way here.
+    let len = unsafe { (&raw const (*rest.body).args_len).read_volatile() };
+    if len != 0 {
+        record.submit(rest.member, RecordKind::ExecArgs, u64::from(len));
+    }
+    0
 }
 
 /// Bytes of arguments in all records of one exec.

@@ -2,7 +2,7 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel};
 
 /// One offset, as a constant to the verifier: the section is frozen before the programs load.
 macro_rules! offset {
@@ -65,4 +65,13 @@ pub fn pointer(base: Address, offset: usize) -> Address {
 pub fn at_most(value: u64, most: u64) -> u64 {
     let value = core::hint::black_box(value);
     if value > most { most } else { value }
+}
+
+/// Calls `step` with 0, 1, … until it gives something else than 0, at most `most` times.
+///
+/// The verifier looks at the step once, however often it runs. Loops of the language it would follow turn by turn.
+#[inline(always)]
+pub fn repeat<C>(most: u32, step: extern "C" fn(u32, &mut C) -> i64, context: &mut C) {
+    // SAFETY: the helper calls the step with the context that it is given, which outlives the call.
+    unsafe { bpf_loop(most, step as *mut _, (&raw mut *context).cast(), 0) };
 }

@@ -11,7 +11,7 @@ use agentwatch_common::{
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 
 use crate::{
-    kernel::{Address, offset, pointer, read_field},
+    kernel::{Address, offset, pointer, read_field, repeat},
     record::{Record, fill},
 };
 
@@ -55,6 +55,7 @@ pub struct Walk {
     at: u64,
     flags: u64,
     components: u64,
+    finished: u64,
 }
 
 /// Reads and writes fields of the walk in memory, each time.
@@ -112,15 +113,11 @@ fn follow(tail: *mut u8, walk: *mut Walk, place: &Place, desc: *mut PathDesc) ->
     state!(walk, mount_root = pointer(place.mnt, offset!(vfsmount_mnt_root)) as usize);
     state!(walk, components = 0);
     state!(walk, flags = name_flags(place.dentry) | if within_fs { WITHIN_FS } else { 0 });
-    let mut finished = false;
-    for _ in 0..PATH_COMPONENTS {
-        if step(tail, walk) {
-            finished = true;
-            break;
-        }
-    }
+    state!(walk, finished = 0);
+    let mut buffers = Buffers { tail, walk };
+    repeat(PATH_COMPONENTS, step_of, &mut buffers);
     let mut flags = state!(walk, flags);
-    if !finished {
+    if state!(walk, finished) == 0 {
         flags |= u64::from(path_flag::TRUNCATED);
     }
     let mut mount_ns = 0;
@@ -139,6 +136,22 @@ fn follow(tail: *mut u8, walk: *mut Walk, place: &Place, desc: *mut PathDesc) ->
         dev: read_field(sb, offset!(super_block_s_dev)),
     );
     flags
+}
+
+/// What a step of the walk works on.
+struct Buffers {
+    tail: *mut u8,
+    walk: *mut Walk,
+}
+
+/// One step of the walk, as the kernel calls it.
+#[inline(never)]
+extern "C" fn step_of(_index: u32, buffers: &mut Buffers) -> i64 {
+    if step(buffers.tail, buffers.walk) {
+        state!(buffers.walk, finished = 1);
+        return 1;
+    }
+    0
 }
 
 const WITHIN_FS: u64 = path_flag::WITHIN_FS as u64;

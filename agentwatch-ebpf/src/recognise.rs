@@ -17,10 +17,10 @@ use aya_ebpf::{
 
 use crate::{
     automaton::{GLANCE_BYTES, Matching, Text},
-    kernel::{Address, at_most, field, offset, pointer},
+    kernel::{Address, at_most, field, offset, pointer, repeat},
     path::{self, Place},
     process::{cgroup_entry, cgroup_id},
-    record::{Record, count_loss, part},
+    record::{KnownPlace, Record, count_loss, part},
     session::{self, Beginning, Member, Task, control_word, current_task, process_start},
     user,
 };
@@ -175,13 +175,8 @@ impl Incoming {
         let text = pointer(self.place().dentry, offset!(dentry_d_name) + offset!(qstr_name));
         // SAFETY: the helper writes at most the size of the buffer.
         unsafe { bpf_probe_read_kernel_str(name.as_mut_ptr().cast(), GLANCE_BYTES as u32, text.cast()) };
-        for byte in name {
-            if byte == 0 {
-                break;
-            }
-            program.step(byte);
-            command.step(byte);
-        }
+        program.read_name(&name);
+        command.read_name(&name);
     }
 
     /// Matches the whole path and the command line, with a scratch buffer: index of the agent, plus one, or 0.
@@ -241,23 +236,35 @@ fn base_name(record: &Record) -> BaseName {
     let Some(start) = Matching::begin(Text::Program) else { return BaseName { hash: 0, accepted: 0 } };
     let known = record.known();
     known.set(0, start.state());
-    for index in 0..GLANCE_BYTES {
-        // SAFETY: inside the tail.
-        let byte = unsafe { record.tail().add(index).read_volatile() };
-        if byte == 0 {
-            break;
-        }
-        if byte == b'/' {
-            known.set(0, start.state());
-        } else {
-            let mut here = start.at(known.state());
-            here.step(byte);
-            known.set(known.hash().wrapping_mul(31).wrapping_add(u64::from(byte)), here.state());
-        }
-    }
+    repeat(GLANCE_BYTES as u32, base_name_byte, &mut Name { tail: record.tail(), known, start });
     let mut end = start.at(known.state());
     end.step(0);
     BaseName { hash: known.hash(), accepted: end.accepted() }
+}
+
+/// A name that is being read by [`base_name`].
+struct Name {
+    tail: *mut u8,
+    known: KnownPlace,
+    start: Matching,
+}
+
+#[inline(never)]
+extern "C" fn base_name_byte(index: u32, name: &mut Name) -> i64 {
+    // SAFETY: inside the tail.
+    let byte = unsafe { name.tail.add(index as usize & (GLANCE_BYTES - 1)).read_volatile() };
+    if byte == 0 {
+        return 1;
+    }
+    if byte == b'/' {
+        name.known.set(0, name.start.state());
+    } else {
+        let mut here = name.start.at(name.known.state());
+        here.step(byte);
+        let hash = name.known.hash().wrapping_mul(31).wrapping_add(u64::from(byte));
+        name.known.set(hash, here.state());
+    }
+    0
 }
 
 impl Member {
