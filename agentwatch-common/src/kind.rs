@@ -20,6 +20,8 @@ macro_rules! numbered {
     };
 }
 
+pub(crate) use numbered;
+
 numbered! {
     /// What happened: decides the fixed part that follows the header of a record.
     RecordKind: u16 {

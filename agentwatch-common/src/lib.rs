@@ -11,6 +11,7 @@ pub mod limits;
 pub mod maps;
 pub mod offsets;
 pub mod record;
+pub mod rules;
 
 /// Version of everything in this crate that crosses the boundary. Each record carries it, and a daemon
 /// that finds pinned maps of another version replaces them.

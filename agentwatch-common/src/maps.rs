@@ -95,6 +95,13 @@ pub mod control {
     pub const MATCH_USERS: u32 = 3;
     /// 1 where cgroups are matched.
     pub const MATCH_CGROUPS: u32 = 4;
+    /// The policy in force: its version in the upper bits, above [`POLICY_SHIFT`], and its slot below. 0 where there
+    /// are no rules.
+    pub const POLICY: u32 = 5;
+    /// Nanoseconds from boot's beginning to add for the time since 1970.
+    pub const UNIX_OFFSET_NS: u32 = 6;
+    /// How far the version of a policy is shifted in [`POLICY`].
+    pub const POLICY_SHIFT: u32 = 8;
     /// Entries of the array.
     pub const LEN: u32 = 8;
 }

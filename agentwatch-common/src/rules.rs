@@ -1,0 +1,163 @@
+//! What the kernel decides by: the compiled policy.
+//!
+//! Every table holds two policies, one in each [`SLOTS`] half: the daemon fills the half that is not in force and
+//! then moves [`crate::maps::control::POLICY`], which each program reads once. Texts run through one automaton
+//! ([`RuleAutomaton`]), which ends in the number of a set of patterns. What that set means for an agent and an
+//! operation was worked out when the policy was compiled, and is looked up in `DECISIONS`.
+
+use core::mem::size_of;
+
+use crate::kind::numbered;
+use crate::limits::{RULE_ENTRIES, RULE_STATES};
+
+/// Policies that the tables hold: the one in force and the next.
+pub const SLOTS: u32 = 2;
+
+/// Operations by number: bits of masks, and part of keys.
+pub mod op {
+    /// Start a program file.
+    pub const EXEC: u32 = 0;
+    /// Start a program with a command line.
+    pub const RUN: u32 = 1;
+    /// Open for reading.
+    pub const READ: u32 = 2;
+    /// Change, create.
+    pub const WRITE: u32 = 3;
+    /// Remove, rename away, empty.
+    pub const DELETE: u32 = 4;
+    /// Connect or send.
+    pub const CONNECT: u32 = 5;
+    /// Bind and listen.
+    pub const LISTEN: u32 = 6;
+    /// How many there are.
+    pub const COUNT: u32 = 7;
+}
+
+numbered! {
+    /// What is done about an operation. Of several the greatest number is the strictest.
+    Verdict: u8 {
+        /// Nothing.
+        Allowed = 1,
+        /// It is allowed, and a rule wants it in the log.
+        Logged = 2,
+        /// It would be refused: the agent's mode enforces nothing.
+        WouldDeny = 3,
+        /// It waits for a human.
+        Held = 4,
+        /// The system call fails.
+        Denied = 5,
+        /// The system call fails and the process ends.
+        Killed = 6,
+    }
+}
+
+/// Number of a rule in an event where no rule decided but the agent's default.
+pub const RULE_DEFAULT: u16 = u16::MAX;
+/// Number of a rule in an event where nothing could be decided: refused, where rules are enforced.
+pub const RULE_UNDECIDED: u16 = u16::MAX - 1;
+/// Number of a rule in an event where none had a say. Rules themselves are numbered from 1 in the order of the policy.
+pub const RULE_NONE: u16 = 0;
+/// Rules of one policy.
+pub const RULES_MAX: u16 = 10_000;
+
+/// How one agent is judged: value of the array `VIEWS` at `slot * VIEWS + agent`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// Number of the view: agents for which the same rules and defaults hold share it.
+    pub view: u16,
+    /// Operations about which there is a rule or a default, as bits (see [`op`]). All others are allowed.
+    pub ops: u8,
+    /// 1 where refusals are carried out, 0 where they are only told (`recommend`).
+    pub enforce: u8,
+}
+
+/// Key of the map `DECISIONS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DecisionKey {
+    /// Number of the set of patterns that cover the target; 0 where none does.
+    pub set: u32,
+    /// Number of the view.
+    pub view: u16,
+    /// The operation.
+    pub op: u8,
+    /// Which half of the tables: 0 or 1.
+    pub slot: u8,
+}
+
+/// What can be decided, the strictest first: the first whose window is open counts. Not in the map: allowed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// The choices; an empty one ends them.
+    pub choices: [Choice; CHOICES],
+}
+
+/// Choices of one decision. A policy that needs more, by rules of many windows on one target, is refused.
+pub const CHOICES: usize = 4;
+
+/// One choice.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// The rule: its number from 1, or [`RULE_DEFAULT`].
+    pub rule: u16,
+    /// [`Verdict`] as the policy says it, whatever the agent's mode; 0 ends the list.
+    pub verdict: u8,
+    /// Number of the window in which it counts, from 1; 0 for always.
+    pub window: u8,
+}
+
+/// A time at which rules count: value of the array `WINDOWS` at `slot * WINDOWS + number - 1`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WindowTime {
+    /// First moment, nanoseconds since 1970.
+    pub from_ns: u64,
+    /// First moment after it.
+    pub to_ns: u64,
+}
+
+/// Windows of one policy.
+pub const WINDOWS: u32 = 64;
+/// Agents that have a view; an agent with a higher number is judged as number 0.
+pub const VIEWS: u32 = 2_048;
+
+/// The automaton over paths and command lines: a value of the array `RULES`, one for each slot.
+///
+/// Paths are read as they are written, from the root down, with a slash before each name (`/` alone is the empty
+/// text). Command lines are read as [`crate::maps::Automaton`] reads them. `next[state * class_count + class[byte]]`
+/// is the next state; state [`RuleAutomaton::DEAD`] has no way out and accepts the set 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct RuleAutomaton {
+    /// Byte classes: the stride of `next`.
+    pub class_count: u32,
+    /// Where paths begin.
+    pub start_path: u32,
+    /// Where command lines begin.
+    pub start_command: u32,
+    /// Padding, zero.
+    pub pad: u32,
+    /// Class of each byte.
+    pub class: [u8; 256],
+    /// Number of the set of patterns that match where the text ends in a state, or 0.
+    pub accept: [u32; RULE_STATES as usize],
+    /// Transitions.
+    pub next: [u32; RULE_ENTRIES as usize],
+}
+
+impl RuleAutomaton {
+    /// No way on from here, and no match.
+    pub const DEAD: u32 = 0;
+}
+
+const _: () = {
+    assert!(size_of::<View>() == 4);
+    assert!(size_of::<DecisionKey>() == 8);
+    assert!(size_of::<Choice>() == 4);
+    assert!(size_of::<Decision>() == 16);
+    assert!(size_of::<WindowTime>() == 16);
+    assert!(RULE_STATES.is_power_of_two() && RULE_ENTRIES.is_power_of_two());
+};
