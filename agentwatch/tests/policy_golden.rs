@@ -44,3 +44,25 @@ fn every_policy_is_answered_as_agreed() {
         );
     }
 }
+
+#[test]
+fn the_contracts_policy_decides_as_its_tests_say() {
+    let source = |name: &str| Source {
+        name: name.into(),
+        text: std::fs::read_to_string(folder().join(name)).unwrap(),
+    };
+    let users = Users::parse("ci-bot:x:1001:1001::/:/bin/false\n");
+    let now_ns = parse_time("2026-11-21T00:00:00Z").unwrap();
+    let sources = vec![source("contract.yaml"), source("cases/contract.yaml")];
+    let (policy, _) = policy_of(sources, Context { users: &users, now_ns }).unwrap();
+    let outcomes = policy.test(now_ns);
+    let failed: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.diagnostic(&policy)).collect();
+    assert_eq!(failed, []);
+    // Every rule is at work in one of them.
+    let at_work = |name: &str| {
+        outcomes.iter().filter_map(|outcome| outcome.decision.by.rule()).any(|rule| rule.name == name)
+    };
+    for rule in &policy.rules {
+        assert!(at_work(&rule.name), "{}", rule.name);
+    }
+}

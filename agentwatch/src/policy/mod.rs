@@ -6,6 +6,7 @@ mod agent;
 mod checks;
 mod diagnostic;
 mod enforce;
+mod evaluate;
 pub mod keys;
 mod model;
 mod reader;
@@ -20,6 +21,7 @@ pub use self::address::{Address, AddressPattern};
 pub use self::agent::{AgentSpec, Match, Mode, Origin};
 pub use self::diagnostic::{Code, Diagnostic, Problems, Severity};
 pub use self::enforce::enforceable;
+pub use self::evaluate::{By, Decision, Outcome, SCRATCH, SINKS, TERMINALS, plan_may_write, verdict};
 pub use self::model::{
     Action, Agent, At, Breaker, Case, Containment, Expect, Guard, GuardSetting, MODE_UNDECLARED, Policy,
     Resource, Rule, Trigger, Window,

@@ -3,6 +3,7 @@
 use super::*;
 
 mod addresses;
+mod decisions;
 mod files;
 mod lints;
 mod parts;

@@ -1,0 +1,287 @@
+//! The reference evaluator: plain and slow. What the compiled tables decide is tested against this.
+
+use std::fmt;
+
+use super::{
+    Action, Agent, Code, Diagnostic, MODE_UNDECLARED, Mode, Operation, Policy, Resource, Rule, Target,
+};
+use crate::event::{Op, Verdict};
+
+/// Folders in which a session in the mode `plan` may write: its scratch folders.
+pub const SCRATCH: [&str; 2] = ["/tmp", "/var/tmp"];
+/// What keeps nothing of what is written to it, and is open to the mode `plan` for that reason: hardly a
+/// program works without.
+pub const SINKS: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/ptmx"];
+/// The folder of terminals, which are sinks too.
+pub const TERMINALS: &str = "/dev/pts";
+
+/// What a policy decides about an operation.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Decision<'p> {
+    /// What is decided, whatever the agent's mode makes of it. The mode `plan` counts in.
+    pub action: Action,
+    /// What comes of it in the agent's mode.
+    pub verdict: Verdict,
+    /// What decided.
+    pub by: By<'p>,
+    /// The agent's mode.
+    pub mode: Mode,
+    /// The resource that it was done to: the one that the rule names, or else the first that covers it.
+    pub resource: Option<&'p Resource>,
+}
+
+/// What decided.
+#[derive(Clone, Copy, Debug)]
+pub enum By<'p> {
+    /// The strictest rule that matched; the first in the files where several are as strict.
+    Rule {
+        /// Its index in [`Policy::rules`].
+        index: usize,
+        /// The rule.
+        rule: &'p Rule,
+    },
+    /// The agent's default for the operation.
+    Default,
+    /// The mode `plan`.
+    Plan,
+    /// Nothing: what no rule and no default speaks of is allowed.
+    Nothing,
+}
+
+impl<'p> By<'p> {
+    /// The rule, if one decided.
+    #[must_use]
+    pub fn rule(&self) -> Option<&'p Rule> {
+        match self {
+            Self::Rule { rule, .. } => Some(rule),
+            _ => None,
+        }
+    }
+}
+
+impl Decision<'_> {
+    /// What the agent and its owner are told, where the rule says it.
+    #[must_use]
+    pub fn message(&self) -> Option<&str> {
+        self.by.rule()?.message.as_deref()
+    }
+
+    /// Why, in one sentence.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let mut reason = self.by.to_string();
+        match (self.mode, self.action) {
+            (Mode::Observe, action) if action != Action::Allow => {
+                reason.push_str("; the mode `observe` enforces nothing");
+            }
+            (Mode::Recommend, action) if action.stops() => {
+                reason.push_str("; the mode `recommend` only says so");
+            }
+            (Mode::Approve | Mode::Enforce | Mode::Plan, Action::Ask) => {
+                reason.push_str("; this version asks nobody yet, and denies");
+            }
+            _ => {}
+        }
+        reason
+    }
+}
+
+/// As the beginning of a sentence.
+impl fmt::Display for By<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule { rule, .. } => write!(f, "the rule `{}` says `{}`", rule.name, rule.action.as_str()),
+            Self::Default => f.write_str("no rule matches, and the agent's default decides"),
+            Self::Plan => f.write_str("the mode `plan` is read-only"),
+            Self::Nothing => f.write_str("no rule matches, and the agent has no default"),
+        }
+    }
+}
+
+impl Policy {
+    /// What is decided when an agent does something at a moment, in nanoseconds since 1970. An agent that the
+    /// policy does not declare is only observed.
+    ///
+    /// Paths are those of the file itself, whatever name it was reached by.
+    pub fn decide(&self, agent: &str, operation: &Operation, when_ns: u64) -> Decision<'_> {
+        let index = self.agents.iter().position(|one| one.spec.name == agent);
+        let declared = index.and_then(|index| self.agents.get(index));
+        let mode = declared.map_or(MODE_UNDECLARED, |agent| agent.spec.mode);
+        let operation = canonical(operation);
+        let (mut action, mut by) = self.by_rules(index, declared, &operation, when_ns);
+        if mode == Mode::Plan && action < Action::Deny && plan_denies(&operation, &by) {
+            (action, by) = (Action::Deny, By::Plan);
+        }
+        let resource = self.resource_of(&operation, by.rule());
+        Decision { action, verdict: verdict(mode, action), by, mode, resource }
+    }
+
+    fn by_rules(
+        &self,
+        agent: Option<usize>,
+        declared: Option<&Agent>,
+        operation: &Operation,
+        when_ns: u64,
+    ) -> (Action, By<'_>) {
+        let mut strictest: Option<(usize, &Rule)> = None;
+        for (index, rule) in self.rules.iter().enumerate() {
+            let stricter = strictest.is_none_or(|(_, found)| rule.action > found.action);
+            if stricter && self.matches(rule, agent, operation, when_ns) {
+                strictest = Some((index, rule));
+            }
+        }
+        if let Some((index, rule)) = strictest {
+            return (rule.action, By::Rule { index, rule });
+        }
+        match declared.and_then(|agent| agent.default_for(operation.op)) {
+            Some(action) => (action, By::Default),
+            None => (Action::Allow, By::Nothing),
+        }
+    }
+
+    /// Whether a rule is about this. The operation's address must be in canonical form.
+    fn matches(&self, rule: &Rule, agent: Option<usize>, operation: &Operation, when_ns: u64) -> bool {
+        let for_agent = match (&rule.agents, agent) {
+            (None, _) => true,
+            (Some(agents), Some(agent)) => agents.contains(&agent),
+            (Some(_), None) => false,
+        };
+        let in_time = rule
+            .during
+            .is_none_or(|window| self.windows.get(window).is_some_and(|window| window.contains(when_ns)));
+        for_agent
+            && in_time
+            && rule.scope.hit(self, operation).is_some()
+            && rule.unless.hit(self, operation).is_none()
+    }
+
+    /// The resource that an operation is done to.
+    fn resource_of(&self, operation: &Operation, rule: Option<&Rule>) -> Option<&Resource> {
+        let named = rule.and_then(|rule| rule.scope.hit(self, operation)).and_then(|hit| hit.resource);
+        let covers = |resource: &&Resource| match &operation.target {
+            Target::Path(path) => resource.files.iter().any(|glob| glob.matches(path)),
+            Target::Address(address) => resource.connect.iter().any(|pattern| pattern.matches(address)),
+            Target::Command(_) => false,
+        };
+        named.or_else(|| self.resources.iter().find(covers))
+    }
+
+    /// Runs the policy's own test cases: for each operation of each case, what went wrong, if anything did.
+    /// Cases that do not say when are run at `now_ns`, in nanoseconds since 1970.
+    #[must_use]
+    pub fn test(&self, now_ns: u64) -> Vec<Outcome<'_>> {
+        let mut outcomes = Vec::new();
+        for case in &self.cases {
+            for (at, operation) in &case.operations {
+                let decision = self.decide(&case.agent, operation, case.when_ns.unwrap_or(now_ns));
+                let as_expected = case.expect.is(&decision);
+                let rule = decision.by.rule().map(|rule| rule.name.as_str());
+                let by_rule = case.rule.is_none() || case.rule.as_deref() == rule;
+                outcomes.push(Outcome { case, at: *at, operation, decision, passed: as_expected && by_rule });
+            }
+        }
+        outcomes
+    }
+}
+
+/// What came of one operation of a test case.
+#[derive(Clone, Debug)]
+pub struct Outcome<'p> {
+    /// The case.
+    pub case: &'p super::Case,
+    /// Where the operation is written.
+    pub at: super::At,
+    /// The operation.
+    pub operation: &'p Operation,
+    /// What was decided.
+    pub decision: Decision<'p>,
+    /// Whether that was expected.
+    pub passed: bool,
+}
+
+impl Outcome<'_> {
+    /// What went wrong, at its line.
+    #[must_use]
+    pub fn diagnostic(&self, policy: &Policy) -> Option<Diagnostic> {
+        if self.passed {
+            return None;
+        }
+        let by = match self.decision.by.rule() {
+            Some(rule) => format!("the rule `{}` ({})", rule.name, policy.line_of(rule.at)),
+            None => self.decision.by.to_string(),
+        };
+        let expected = match &self.case.rule {
+            Some(rule) => format!("`{}` by the rule `{rule}`", self.case.expect.word()),
+            None => format!("`{}`", self.case.expect.word()),
+        };
+        let message = format!(
+            "`{}` by `{}`: expected {expected}, but it is `{}`: {by}",
+            self.operation,
+            self.case.agent,
+            self.decision.action.as_str()
+        );
+        Some(policy.diagnostic(Code::TestFailed, self.at, message))
+    }
+}
+
+impl super::Expect {
+    /// Whether the decision is as expected.
+    #[must_use]
+    pub fn is(self, decision: &Decision<'_>) -> bool {
+        match self {
+            Self::Action(action) => decision.action == action,
+            Self::WouldDeny => decision.verdict == Verdict::WouldDeny,
+        }
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Action(action) => action.as_str(),
+            Self::WouldDeny => "would-deny",
+        }
+    }
+}
+
+/// With the address that is really meant.
+fn canonical(operation: &Operation) -> Operation {
+    let target = match &operation.target {
+        Target::Address(address) => Target::Address(address.canonical(operation.op)),
+        other => other.clone(),
+    };
+    Operation { op: operation.op, target }
+}
+
+/// Whether the mode `plan` forbids this: writing outside the scratch folders, deleting, and connections but
+/// those that a rule allows.
+fn plan_denies(operation: &Operation, by: &By<'_>) -> bool {
+    match (operation.op, &operation.target) {
+        (Op::Delete, _) => true,
+        (Op::Write, Target::Path(path)) => !plan_may_write(path),
+        (Op::Connect, _) => by.rule().is_none(),
+        _ => false,
+    }
+}
+
+/// Whether a session in the mode `plan` may write to this path.
+#[must_use]
+pub fn plan_may_write(path: &[u8]) -> bool {
+    let within = |folder: &str| {
+        path.strip_prefix(folder.as_bytes()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+    };
+    SCRATCH.into_iter().any(within) || SINKS.iter().any(|sink| sink.as_bytes() == path) || within(TERMINALS)
+}
+
+/// What comes of a decision in a mode.
+#[must_use]
+pub fn verdict(mode: Mode, action: Action) -> Verdict {
+    match (mode, action) {
+        (Mode::Observe, _) | (_, Action::Allow) => Verdict::Allowed,
+        (_, Action::Log) => Verdict::Logged,
+        (Mode::Recommend, Action::Ask | Action::Deny | Action::Kill) => Verdict::WouldDeny,
+        (Mode::Approve | Mode::Enforce | Mode::Plan, Action::Ask | Action::Deny) => Verdict::Denied,
+        (Mode::Approve | Mode::Enforce | Mode::Plan, Action::Kill) => Verdict::Killed,
+    }
+}
