@@ -5,15 +5,28 @@ use crate::daemon::StartError;
 use crate::exit;
 use crate::kernel::KernelError;
 use crate::output::escape::escape;
+use crate::policy::Problems;
 
 use super::exec::ExecError;
 
 /// Writes what went wrong to the standard error; gives the exit code.
 #[must_use]
 pub fn report(error: &anyhow::Error) -> u8 {
-    // The stages' sentences name their causes themselves. They hold texts of users and of processes.
-    eprintln!("agentwatch: {}", escape(&error.to_string()));
+    // Problems of a policy are several lines, safe for a terminal already. The stages' sentences name their
+    // causes themselves; they hold texts of users and of processes.
+    match problems(error) {
+        Some(problems) => eprintln!("{problems}"),
+        None => eprintln!("agentwatch: {}", escape(&error.to_string())),
+    }
     exit_code(error)
+}
+
+/// The problems of a policy, if that is what went wrong.
+fn problems(error: &anyhow::Error) -> Option<&Problems> {
+    error.chain().find_map(|cause| match cause.downcast_ref() {
+        Some(StartError::Policy(problems)) => Some(problems),
+        _ => cause.downcast_ref(),
+    })
 }
 
 /// The exit code of the first error in the chain that has one, else [`exit::FAILED`].
@@ -24,6 +37,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             .or_else(|| cause.downcast_ref().map(ExecError::exit_code))
             .or_else(|| cause.downcast_ref().map(RunError::exit_code))
             .or_else(|| cause.downcast_ref().map(StartError::exit_code))
+            .or_else(|| cause.downcast_ref::<Problems>().map(|_| exit::BAD_POLICY))
             .or_else(|| cause.downcast_ref::<KernelError>().map(|_| exit::NOT_ALLOWED))
     };
     error.chain().find_map(known).unwrap_or(exit::FAILED)
@@ -42,6 +56,12 @@ mod tests {
         assert_eq!(exit_code(&wrapped), 127);
         assert_eq!(exit_code(&RunError::AnotherRuns { pid: None }.into()), exit::FAILED);
         assert_eq!(exit_code(&anyhow::anyhow!("something else")), exit::FAILED);
+        for error in
+            [Problems(Vec::new()).into(), anyhow::Error::from(StartError::Policy(Problems(Vec::new())))]
+        {
+            assert_eq!(exit_code(&error), exit::BAD_POLICY);
+            assert!(problems(&error).is_some());
+        }
         let socket = "/run/agentwatch/control.sock".into();
         assert_eq!(exit_code(&ClientError::NoPermission { socket }.into()), exit::NOT_ALLOWED);
     }

@@ -5,6 +5,7 @@ pub mod doctor;
 pub mod events;
 pub mod exec;
 pub mod failure;
+pub mod policy;
 pub mod print;
 pub mod run;
 pub mod table;
@@ -31,6 +32,7 @@ enum Command {
     Events(events::EventsArgs),
     Agents(agents::AgentsArgs),
     Tree(tree::TreeArgs),
+    Policy(policy::PolicyArgs),
     Doctor(doctor::DoctorArgs),
 }
 
@@ -46,6 +48,7 @@ impl Cli {
             Command::Events(args) => events::run(args, &self.paths),
             Command::Agents(args) => agents::run(args, &self.paths),
             Command::Tree(args) => tree::run(args, &self.paths),
+            Command::Policy(args) => policy::run(args),
             Command::Doctor(args) => doctor::run(args, &self.paths),
         }
     }

@@ -71,7 +71,7 @@ impl Code {
             Self::WrongVersion => "AW0105",
             Self::NotEnforced => "AW0106",
             Self::BadPattern => "AW0107",
-            Self::UnknownUser => "AW0108",
+            Self::UnknownUser => "AW0211",
             Self::BadName => "AW0109",
             Self::DuplicateName => "AW0110",
             Self::UnknownMode => "AW0111",

@@ -140,6 +140,17 @@ impl Policy {
         }
     }
 
+    /// All rules that match, in the order in which they win.
+    #[must_use]
+    pub fn matching(&self, agent: &str, operation: &Operation, when_ns: u64) -> Vec<&Rule> {
+        let agent = self.agents.iter().position(|one| one.spec.name == agent);
+        let operation = canonical(operation);
+        let mut rules: Vec<&Rule> =
+            self.rules.iter().filter(|rule| self.matches(rule, agent, &operation, when_ns)).collect();
+        rules.sort_by_key(|rule| std::cmp::Reverse(rule.action));
+        rules
+    }
+
     /// Whether a rule is about this. The operation's address must be in canonical form.
     fn matches(&self, rule: &Rule, agent: Option<usize>, operation: &Operation, when_ns: u64) -> bool {
         let for_agent = match (&rule.agents, agent) {

@@ -5,11 +5,13 @@ pub mod address;
 mod agent;
 mod checks;
 mod diagnostic;
+mod diff;
 mod enforce;
 mod evaluate;
 pub mod keys;
 mod model;
 mod reader;
+mod schema;
 mod scope;
 mod source;
 #[cfg(test)]
@@ -20,6 +22,7 @@ mod users;
 pub use self::address::{Address, AddressPattern};
 pub use self::agent::{AgentSpec, Match, Mode, Origin};
 pub use self::diagnostic::{Code, Diagnostic, Problems, Severity};
+pub use self::diff::{Change, Changes, DecisionChange, Kind, Side, changes};
 pub use self::enforce::enforceable;
 pub use self::evaluate::{By, Decision, Outcome, SCRATCH, SINKS, TERMINALS, plan_may_write, verdict};
 pub use self::model::{
@@ -30,6 +33,7 @@ pub use self::reader::{
     AGENTS_MAX, CASES_MAX, Context, PATTERNS_MAX, PROBLEMS_MAX, RESOURCES_MAX, RULE_PATTERNS_MAX, RULES_MAX,
     WINDOWS_MAX, load, policy_of,
 };
+pub use self::schema::SCHEMA;
 pub use self::scope::{Entry, Hit, Operation, Patterns, Scope, Target, What};
 pub use self::source::{FILE_BYTES_MAX, FILES_MAX, Place, Source, read};
 pub use self::tree::{DEPTH_MAX, NODES_MAX, Node, Value, parse};

@@ -4,9 +4,11 @@ use super::*;
 
 mod addresses;
 mod decisions;
+mod diff;
 mod files;
 mod lints;
 mod parts;
+mod schema;
 
 /// 2026-11-21.
 const NOW: u64 = 1_795_219_200_000_000_000;

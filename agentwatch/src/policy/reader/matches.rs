@@ -77,8 +77,9 @@ impl Reader<'_> {
             return Some(Match::User { name: text.to_owned(), uid });
         }
         let help = did_you_mean(text, self.context.users.names())
-            .unwrap_or_else(|| "create the user, or give its number".to_owned());
-        self.report(Code::UnknownUser, node.place, format!("there is no user `{text}` in /etc/passwd"), help);
+            .unwrap_or_else(|| "create the user and read the policy again, or give its number".to_owned());
+        let message = format!("this matches nobody: there is no user `{text}` in /etc/passwd");
+        self.report(Code::UnknownUser, node.place, message, help);
         None
     }
 }

@@ -30,7 +30,7 @@ pub const RESOURCES_MAX: usize = 4096;
 /// Windows of one policy: an address can have to be held against each. Past it the policy is refused.
 pub const WINDOWS_MAX: usize = 32;
 /// Rules of one policy: the kernel has 16 bits for a rule. Past it the policy is refused.
-pub const RULES_MAX: usize = 16_384;
+pub const RULES_MAX: usize = agentwatch_common::rules::RULES_MAX as usize;
 /// Patterns in all rules and resources of one policy. Past it the policy is refused.
 pub const RULE_PATTERNS_MAX: usize = 65_536;
 /// Test cases of one policy. Past it the policy is refused.

@@ -1,0 +1,52 @@
+//! `agentwatch policy`: what a policy says, checked and tried without a daemon.
+
+mod check;
+mod diff;
+mod explain;
+mod schema;
+mod test;
+mod view;
+
+use std::path::Path;
+
+use clap::{Args, Subcommand};
+
+use crate::event::time::now_ns;
+use crate::policy::{Context, Diagnostic, Policy, Problems, Users, load};
+
+/// Check a policy, test it, ask what it decides and why, compare two
+#[derive(Clone, Debug, Args)]
+pub struct PolicyArgs {
+    #[command(subcommand)]
+    command: PolicyCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum PolicyCommand {
+    Check(check::CheckArgs),
+    Test(test::TestArgs),
+    Explain(explain::ExplainArgs),
+    Diff(diff::DiffArgs),
+    Schema(schema::SchemaArgs),
+}
+
+/// Runs the command; gives its exit code.
+///
+/// # Errors
+/// The policy is refused, or the answer cannot be written.
+pub fn run(args: &PolicyArgs) -> anyhow::Result<u8> {
+    match &args.command {
+        PolicyCommand::Check(args) => check::run(args),
+        PolicyCommand::Test(args) => test::run(args),
+        PolicyCommand::Explain(args) => explain::run(args),
+        PolicyCommand::Diff(args) => diff::run(args),
+        PolicyCommand::Schema(_) => schema::run(),
+    }
+}
+
+/// Reads a policy with this host's users.
+fn read(path: &Path) -> Result<(Policy, Vec<Diagnostic>), Problems> {
+    // Without the file nobody is known: each user of the policy is told of then.
+    let users = Users::read(Path::new("/etc/passwd")).unwrap_or_default();
+    load(path, Context { users: &users, now_ns: now_ns() })
+}
