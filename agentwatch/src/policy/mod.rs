@@ -4,6 +4,7 @@
 pub mod address;
 mod agent;
 mod checks;
+pub mod compile;
 mod diagnostic;
 mod diff;
 mod enforce;
