@@ -1,9 +1,11 @@
 //! A problem in a policy: what, where, and what to do.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use super::{Place, Source};
+use crate::output::escape::escape;
 
 /// What kind of problem: its code is stable, for scripts and for looking it up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +41,7 @@ pub enum Code {
     BadValue,
     OneVerdict,
     TestFailed,
+    UnknownRule,
     NoOwner,
     NeverMatches,
     FileIgnored,
@@ -49,6 +52,7 @@ pub enum Code {
     HostBits,
     NoEffect,
     Untold,
+    UndeclaredAgent,
 }
 
 impl Code {
@@ -86,6 +90,7 @@ impl Code {
             Self::BadValue => "AW0120",
             Self::OneVerdict => "AW0121",
             Self::TestFailed => "AW0122",
+            Self::UnknownRule => "AW0123",
             Self::NoOwner => "AW0201",
             Self::NeverMatches => "AW0202",
             Self::FileIgnored => "AW0203",
@@ -96,6 +101,7 @@ impl Code {
             Self::HostBits => "AW0208",
             Self::NoEffect => "AW0209",
             Self::Untold => "AW0210",
+            Self::UndeclaredAgent => "AW0212",
         }
     }
 
@@ -192,17 +198,16 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// The text with every character that a terminal would act on replaced, one for one so that carets fit.
+/// The text with every character that a terminal would act on or not show replaced, one for one so that carets
+/// fit.
 fn printable(text: &str) -> String {
+    // What has to be escaped comes back as a text of its own.
+    let safe = |c: char| matches!(escape(c.encode_utf8(&mut [0; 4])), Cow::Borrowed(_));
     text.chars()
-        .map(|c| {
-            if c == '\t' {
-                ' '
-            } else if c.is_control() {
-                '\u{fffd}'
-            } else {
-                c
-            }
+        .map(|c| match c {
+            '\t' => ' ',
+            c if safe(c) => c,
+            _ => '\u{fffd}',
         })
         .collect()
 }

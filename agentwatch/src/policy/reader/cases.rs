@@ -1,11 +1,12 @@
 //! The `tests` part.
 
+use super::helpers::did_you_mean;
 use super::{KeyValue, Reader};
 use crate::event::Op;
-use crate::policy::{Address, At, Case, Code, Expect, Node, Operation, Target, Value, keys};
+use crate::policy::{Address, At, Case, Code, Expect, Node, Operation, Rule, Target, Value, keys};
 
 impl Reader<'_> {
-    pub(super) fn case(&mut self, source: usize, node: &Node) -> Option<Case> {
+    pub(super) fn case(&mut self, source: usize, node: &Node, rules: &[Rule]) -> Option<Case> {
         self.source = source;
         let entries = self.entries(node, "a test");
         let (mut name, mut agent, mut expect, mut rule, mut when_ns) = (None, None, None, None, None);
@@ -15,9 +16,9 @@ impl Reader<'_> {
         for (key, place, value) in entries {
             match key {
                 "name" => name = self.string(value, "a name is a text"),
-                "agent" => agent = self.string(value, "an agent is named by a text"),
+                "agent" => agent = self.agent_tested(value),
                 "expect" => expect = Some(self.word(value, "verdict", &Expect::WORDS)),
-                "rule" => rule = self.string(value, "a rule is named by a text"),
+                "rule" => rule = self.rule_expected(value, rules),
                 "at" => when_ns = self.moment(value),
                 "names" => {}
                 _ => match Op::from_name(key) {
@@ -49,6 +50,27 @@ impl Reader<'_> {
             rule,
             when_ns,
         })
+    }
+
+    /// An agent, also one that the policy does not declare: rules for all agents are for it, too.
+    fn agent_tested(&mut self, node: &Node) -> Option<String> {
+        let name = self.string(node, "an agent is named by a text")?;
+        if !self.agents.contains_key(&name) {
+            let help = did_you_mean(&name, self.agents.keys().map(String::as_str));
+            let message =
+                format!("the policy does not declare `{name}`: only rules for all agents are for it");
+            self.report(Code::UndeclaredAgent, node.place, message, help);
+        }
+        Some(name)
+    }
+
+    fn rule_expected(&mut self, node: &Node, rules: &[Rule]) -> Option<String> {
+        let name = self.string(node, "a rule is named by a text")?;
+        if !rules.iter().any(|rule| rule.name == name) {
+            let help = did_you_mean(&name, rules.iter().map(|rule| rule.name.as_str()));
+            self.report(Code::UnknownRule, node.place, format!("there is no rule `{name}`"), help);
+        }
+        Some(name)
     }
 
     /// Names that stand for the addresses of the test.

@@ -261,7 +261,8 @@ impl<'a> Reader<'a> {
         let windows = sections.windows.iter().map(|item| self.window(item)).collect();
         let agents = sections.agents.iter().map(|item| self.agent(item)).collect();
         let rules = self.rules(&sections.rules);
-        let cases = sections.cases.iter().filter_map(|(source, node)| self.case(*source, node)).collect();
+        let cases =
+            sections.cases.iter().filter_map(|(source, node)| self.case(*source, node, &rules)).collect();
         Policy { sources: Vec::new(), resources, agents, windows, rules, cases }
     }
 

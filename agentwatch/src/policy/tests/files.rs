@@ -182,3 +182,37 @@ fn control_characters_do_not_reach_a_terminal() {
     let problems = read("version: 1\n\"\\e[31mx\": 1\n").unwrap_err();
     assert!(problems.to_string().chars().all(|c| c == '\n' || !c.is_control()));
 }
+
+#[test]
+fn what_a_terminal_does_not_show_is_made_visible() {
+    let problems = read("version: 1\n\"ru\u{202e}les\": 1\n").unwrap_err().to_string();
+    assert!(problems.contains("ru\u{fffd}les") && !problems.contains('\u{202e}'), "{problems}");
+}
+
+proptest::proptest! {
+    /// Whatever is done to a policy, it is taken or refused, and every problem is at a place in it.
+    #[test]
+    fn a_mangled_policy_is_answered(
+        edits in proptest::collection::vec((0_usize..2_000, 0_usize..40, 0_usize..2_000), 0..6),
+    ) {
+        let mut text = include_str!("../../../tests/golden/policy/contract.yaml").to_owned();
+        for (from, length, to) in edits {
+            // The contract's text is ASCII.
+            let from = from.min(text.len());
+            let cut: String = text.drain(from..(from + length).min(text.len())).collect();
+            text.insert_str(to.min(text.len()), &cut);
+        }
+        let problems = match read(&text) {
+            Ok((_, warnings)) => warnings,
+            Err(problems) => {
+                proptest::prop_assert!(problems.0.iter().any(|one| one.code.severity() == Severity::Error));
+                problems.0
+            }
+        };
+        for problem in &problems {
+            let place = problem.place.unwrap();
+            proptest::prop_assert!(place.line <= text.lines().count().max(1) + 1, "{problem}");
+            proptest::prop_assert!(!problem.to_string().is_empty());
+        }
+    }
+}

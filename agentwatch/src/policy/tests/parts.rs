@@ -40,6 +40,7 @@ fn every_part_is_read() {
             (Code::NotEnforcedYet, 13, 9),
             (Code::NotEnforcedYet, 21, 52),
             (Code::NotEnforcedYet, 21, 88),
+            (Code::UndeclaredAgent, 24, 13),
         ]
     );
     let db = &policy.resources[0];
@@ -116,7 +117,7 @@ rules:
   - {name: t, allow: {exec: [/x]}, deny: {exec: [/y]}, timeout: x, deny: {}}
   - {name: s, log: {}}
 tests:
-  - {agent: a, connect: x, expect: denyed}
+  - {agent: aa, connect: x, expect: denyed, rule: R}
   - {read: relative, expect: deny}
   - {agent: a, expect: deny}
 "#;
@@ -146,8 +147,10 @@ tests:
         (Code::BadValue, 9, 65),
         (Code::DuplicateKey, 9, 68),
         (Code::EmptyList, 10, 20),
-        (Code::BadValue, 12, 25),
-        (Code::UnknownWord, 12, 36),
+        (Code::UndeclaredAgent, 12, 13),
+        (Code::BadValue, 12, 26),
+        (Code::UnknownWord, 12, 37),
+        (Code::UnknownRule, 12, 51),
         (Code::MissingKey, 13, 5),
         (Code::BadValue, 13, 12),
         (Code::MissingKey, 14, 5),
