@@ -7,104 +7,77 @@ use std::sync::Arc;
 use super::{Place, Source};
 use crate::output::escape::escape;
 
-/// What kind of problem: its code is stable, for scripts and for looking it up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the names and the codes say it")]
-pub enum Code {
-    Unreadable,
-    TooLarge,
-    NotUtf8,
-    Syntax,
-    TooDeep,
-    TooManyNodes,
-    Tag,
-    SeveralDocuments,
-    UnknownKey,
-    DuplicateKey,
-    MissingKey,
-    WrongType,
-    WrongVersion,
-    NotEnforced,
-    BadPattern,
-    UnknownUser,
-    BadName,
-    DuplicateName,
-    UnknownMode,
-    EmptyList,
-    TooMany,
-    UnknownResource,
-    UnknownAgent,
-    UnknownWindow,
-    UnknownGuard,
-    UnknownWord,
-    BadTime,
-    BadValue,
-    OneVerdict,
-    TestFailed,
-    UnknownRule,
-    NoOwner,
-    NeverMatches,
-    FileIgnored,
-    Shadowed,
-    NotEnforcedYet,
-    WindowEnded,
-    ExecOnly,
-    HostBits,
-    NoEffect,
-    Untold,
-    UndeclaredAgent,
+/// Defines the kinds of problems, each with its code.
+macro_rules! codes {
+    ($(#[$meta:meta])* $type:ident { $($variant:ident = $code:literal,)+ }) => {
+        $(#[$meta])*
+        pub enum $type { $($variant,)+ }
+
+        impl $type {
+            /// All kinds, in the order of their codes.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The code as it is printed.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $code),+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// What kind of problem: its code is stable, for scripts and for looking it up. Those from `AW0200` are
+    /// warnings.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    #[expect(missing_docs, reason = "the names and the codes say it")]
+    Code {
+        Unreadable = "AW0001",
+        TooLarge = "AW0002",
+        NotUtf8 = "AW0003",
+        Syntax = "AW0004",
+        TooDeep = "AW0005",
+        TooManyNodes = "AW0006",
+        Tag = "AW0007",
+        SeveralDocuments = "AW0008",
+        UnknownKey = "AW0101",
+        DuplicateKey = "AW0102",
+        MissingKey = "AW0103",
+        WrongType = "AW0104",
+        WrongVersion = "AW0105",
+        NotEnforced = "AW0106",
+        BadPattern = "AW0107",
+        BadName = "AW0109",
+        DuplicateName = "AW0110",
+        UnknownMode = "AW0111",
+        EmptyList = "AW0112",
+        TooMany = "AW0113",
+        UnknownResource = "AW0114",
+        UnknownAgent = "AW0115",
+        UnknownWindow = "AW0116",
+        UnknownGuard = "AW0117",
+        UnknownWord = "AW0118",
+        BadTime = "AW0119",
+        BadValue = "AW0120",
+        OneVerdict = "AW0121",
+        TestFailed = "AW0122",
+        UnknownRule = "AW0123",
+        NoOwner = "AW0201",
+        NeverMatches = "AW0202",
+        FileIgnored = "AW0203",
+        Shadowed = "AW0204",
+        NotEnforcedYet = "AW0205",
+        WindowEnded = "AW0206",
+        ExecOnly = "AW0207",
+        HostBits = "AW0208",
+        NoEffect = "AW0209",
+        Untold = "AW0210",
+        UnknownUser = "AW0211",
+        UndeclaredAgent = "AW0212",
+    }
 }
 
 impl Code {
-    /// The code as it is printed.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unreadable => "AW0001",
-            Self::TooLarge => "AW0002",
-            Self::NotUtf8 => "AW0003",
-            Self::Syntax => "AW0004",
-            Self::TooDeep => "AW0005",
-            Self::TooManyNodes => "AW0006",
-            Self::Tag => "AW0007",
-            Self::SeveralDocuments => "AW0008",
-            Self::UnknownKey => "AW0101",
-            Self::DuplicateKey => "AW0102",
-            Self::MissingKey => "AW0103",
-            Self::WrongType => "AW0104",
-            Self::WrongVersion => "AW0105",
-            Self::NotEnforced => "AW0106",
-            Self::BadPattern => "AW0107",
-            Self::UnknownUser => "AW0211",
-            Self::BadName => "AW0109",
-            Self::DuplicateName => "AW0110",
-            Self::UnknownMode => "AW0111",
-            Self::EmptyList => "AW0112",
-            Self::TooMany => "AW0113",
-            Self::UnknownResource => "AW0114",
-            Self::UnknownAgent => "AW0115",
-            Self::UnknownWindow => "AW0116",
-            Self::UnknownGuard => "AW0117",
-            Self::UnknownWord => "AW0118",
-            Self::BadTime => "AW0119",
-            Self::BadValue => "AW0120",
-            Self::OneVerdict => "AW0121",
-            Self::TestFailed => "AW0122",
-            Self::UnknownRule => "AW0123",
-            Self::NoOwner => "AW0201",
-            Self::NeverMatches => "AW0202",
-            Self::FileIgnored => "AW0203",
-            Self::Shadowed => "AW0204",
-            Self::NotEnforcedYet => "AW0205",
-            Self::WindowEnded => "AW0206",
-            Self::ExecOnly => "AW0207",
-            Self::HostBits => "AW0208",
-            Self::NoEffect => "AW0209",
-            Self::Untold => "AW0210",
-            Self::UndeclaredAgent => "AW0212",
-        }
-    }
-
     /// Whether the policy can be used all the same.
     #[must_use]
     pub fn severity(self) -> Severity {

@@ -216,3 +216,20 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn every_code_is_explained_and_none_is_twice() {
+    let document = include_str!("../../../../docs/policy.md");
+    let explained: Vec<&str> = document
+        .lines()
+        .filter_map(|line| line.strip_prefix("| AW")?.split_once(" |"))
+        .map(|(number, _)| number)
+        .collect();
+    let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str().strip_prefix("AW").unwrap()).collect();
+    assert_eq!(explained, codes);
+    assert!(codes.is_sorted_by(|one, two| one < two));
+    let yaml = document.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let (policy, warnings) = read(yaml).unwrap();
+    assert_eq!(warnings, []);
+    assert!(!policy.cases.is_empty() && policy.test(NOW).iter().all(|outcome| outcome.passed));
+}
