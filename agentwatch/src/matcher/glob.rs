@@ -21,8 +21,8 @@ pub enum Piece {
 /// where it is a folder, all below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathGlob {
+    // Not what it stands for, which takes a hundred times as much: a policy has ten thousand of these.
     text: String,
-    shapes: Vec<Shape>,
 }
 
 impl PathGlob {
@@ -31,7 +31,7 @@ impl PathGlob {
     /// # Errors
     /// What is wrong with it, and where in the text.
     pub fn parse(text: &str) -> Result<Self, GlobError> {
-        Ok(Self { text: text.to_owned(), shapes: shapes(text)? })
+        shapes(text).map(|_| Self { text: text.to_owned() })
     }
 
     /// The pattern as it was written.
@@ -43,20 +43,25 @@ impl PathGlob {
     /// Whether this absolute path matches.
     #[must_use]
     pub fn matches(&self, path: &[u8]) -> bool {
-        self.shapes.iter().any(|shape| matches(&shape.forward(), path))
+        self.shapes().iter().any(|shape| matches(&shape.forward(), path))
     }
 
     /// Whether every path that the other pattern covers is known to be covered by this one. Costs up to some
     /// milliseconds: for advice, not for decisions.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
-        let sequences = |glob: &Self| glob.shapes.iter().map(Shape::forward).collect::<Vec<_>>();
+        let sequences = |glob: &Self| glob.shapes().iter().map(Shape::forward).collect::<Vec<_>>();
         // Every path begins with a slash, which a pattern that begins with `**` leaves open.
         self.text == other.text || covers(&sequences(self), &sequences(other), Some(b'/'))
     }
 
     pub(super) fn reversed(&self) -> impl Iterator<Item = Vec<Piece>> {
-        self.shapes.iter().map(Shape::reversed)
+        self.shapes().into_iter().map(|shape| shape.reversed())
+    }
+
+    fn shapes(&self) -> Vec<Shape> {
+        // It could be read before.
+        shapes(&self.text).unwrap_or_default()
     }
 }
 

@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use super::{
-    Action, Agent, Code, Diagnostic, MODE_UNDECLARED, Mode, Operation, Policy, Resource, Rule, Target,
-};
+use super::{Action, Agent, MODE_UNDECLARED, Mode, Operation, Policy, Resource, Rule, Target};
 use crate::event::{Op, Verdict};
 
 /// Folders in which a session in the mode `plan` may write: its scratch folders.
@@ -176,83 +174,6 @@ impl Policy {
             Target::Command(_) => false,
         };
         named.or_else(|| self.resources.iter().find(covers))
-    }
-
-    /// Runs the policy's own test cases: for each operation of each case, what went wrong, if anything did.
-    /// Cases that do not say when are run at `now_ns`, in nanoseconds since 1970.
-    #[must_use]
-    pub fn test(&self, now_ns: u64) -> Vec<Outcome<'_>> {
-        let mut outcomes = Vec::new();
-        for case in &self.cases {
-            for (at, operation) in &case.operations {
-                let decision = self.decide(&case.agent, operation, case.when_ns.unwrap_or(now_ns));
-                let as_expected = case.expect.is(&decision);
-                let rule = decision.by.rule().map(|rule| rule.name.as_str());
-                let by_rule = case.rule.is_none() || case.rule.as_deref() == rule;
-                outcomes.push(Outcome { case, at: *at, operation, decision, passed: as_expected && by_rule });
-            }
-        }
-        outcomes
-    }
-}
-
-/// What came of one operation of a test case.
-#[derive(Clone, Debug)]
-pub struct Outcome<'p> {
-    /// The case.
-    pub case: &'p super::Case,
-    /// Where the operation is written.
-    pub at: super::At,
-    /// The operation.
-    pub operation: &'p Operation,
-    /// What was decided.
-    pub decision: Decision<'p>,
-    /// Whether that was expected.
-    pub passed: bool,
-}
-
-impl Outcome<'_> {
-    /// What went wrong, at its line.
-    #[must_use]
-    pub fn diagnostic(&self, policy: &Policy) -> Option<Diagnostic> {
-        if self.passed {
-            return None;
-        }
-        let by = match self.decision.by.rule() {
-            Some(rule) => format!("the rule `{}` ({})", rule.name, policy.line_of(rule.at)),
-            None => self.decision.by.to_string(),
-        };
-        let expected = match &self.case.rule {
-            Some(rule) => format!("`{}` by the rule `{rule}`", self.case.expect.word()),
-            None => format!("`{}`", self.case.expect.word()),
-        };
-        let message = format!(
-            "`{}` by `{}`: expected {expected}, but it is `{}`: {by}",
-            self.operation,
-            self.case.agent,
-            self.decision.action.as_str()
-        );
-        Some(policy.diagnostic(Code::TestFailed, self.at, message))
-    }
-}
-
-impl super::Expect {
-    /// Whether the decision is as expected.
-    #[must_use]
-    pub fn is(self, decision: &Decision<'_>) -> bool {
-        match self {
-            Self::Action(action) => decision.action == action,
-            Self::WouldDeny => decision.verdict == Verdict::WouldDeny,
-        }
-    }
-
-    /// The word for it.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Action(action) => action.as_str(),
-            Self::WouldDeny => "would-deny",
-        }
     }
 }
 
