@@ -30,6 +30,12 @@ pub fn format_time(unix_ns: u64) -> String {
     text
 }
 
+/// As [`format_time`], without a fraction where there is none.
+#[must_use]
+pub fn short_time(unix_ns: u64) -> String {
+    format_time(unix_ns).replace(".000000000Z", "Z")
+}
+
 /// The clock's time, in nanoseconds since 1970 in UTC.
 #[must_use]
 pub fn now_ns() -> u64 {

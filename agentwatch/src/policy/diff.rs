@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::{Agent, Decision, Operation, Policy, Resource, Rule, Scope, Trigger, Window};
-use crate::event::time::format_time;
+use crate::event::time::short_time;
 use crate::event::{Op, Verdict};
 
 /// All that differs.
@@ -162,7 +162,7 @@ fn trigger(policy: &Policy, trigger: Trigger) -> String {
 
 fn windows(policy: &Policy) -> Vec<(&str, Vec<String>)> {
     let of_window = |window: &Window| {
-        vec![format!("from: {}", format_time(window.from_ns)), format!("to: {}", format_time(window.to_ns))]
+        vec![format!("from: {}", short_time(window.from_ns)), format!("to: {}", short_time(window.to_ns))]
     };
     policy.windows.iter().map(|window| (window.name.as_str(), of_window(window))).collect()
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::view::PlaceView;
 use crate::cli::print::{self, Format};
-use crate::event::time::{format_time, now_ns};
+use crate::event::time::{now_ns, short_time};
 use crate::event::{Op, Verdict};
 use crate::exit;
 use crate::output::escape::escape;
@@ -155,7 +155,7 @@ fn view<'a>(
         declared: agent.is_some(),
         op: operation.op,
         operation: operation.to_string(),
-        at: format_time(at),
+        at: short_time(at),
         verdict: decision.verdict,
         decided: decision.action.as_str(),
         mode: decision.mode.as_str(),

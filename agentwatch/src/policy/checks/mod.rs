@@ -5,7 +5,7 @@ mod shadow;
 
 use super::{Action, Code, Diagnostic, Policy, Rule};
 use crate::event::Op;
-use crate::event::time::format_time;
+use crate::event::time::short_time;
 
 /// Operations that have an effect by themselves, whatever program does them.
 const EFFECTS: [Op; 3] = [Op::Write, Op::Delete, Op::Connect];
@@ -21,9 +21,7 @@ pub(super) fn warnings(policy: &Policy, now_ns: u64) -> Vec<Diagnostic> {
 fn windows_ended(policy: &Policy, now_ns: u64) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for (index, window) in policy.windows.iter().enumerate().filter(|(_, window)| window.to_ns <= now_ns) {
-        let ended = format_time(window.to_ns);
-        let ended = ended.split('.').next().unwrap_or_default();
-        let message = format!("the window `{}` ended at {ended}Z", window.name);
+        let message = format!("the window `{}` ended at {}", window.name, short_time(window.to_ns));
         found.push(policy.diagnostic(Code::WindowEnded, window.at, message).help("move it, or remove it"));
         for rule in policy.rules.iter().filter(|rule| rule.during == Some(index)) {
             let message = format!("this rule can never match: its window `{}` has ended", window.name);

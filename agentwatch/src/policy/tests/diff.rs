@@ -35,7 +35,8 @@ fn what_means_something_else_is_told_with_what_it_does_to_the_tests() {
         .replace("\"*:22\"", "\"*:23\"")
         .replace("old: {files: [/old]}", "new: {files: [/new]}")
         .replace("default: {connect: deny}", "default: {connect: log}")
-        .replace("guards: {bpf: on}", "guards: {bpf: off}");
+        .replace("guards: {bpf: on}", "guards: {bpf: off}")
+        .replace("to: 2026-12-05T00:00:00Z", "to: 2026-12-06T00:00:00.5Z");
     let found = said(A, &other);
     let parts: Vec<_> = found.parts.iter().map(|part| (part.part, part.name.as_str(), part.change)).collect();
     assert_eq!(
@@ -44,15 +45,18 @@ fn what_means_something_else_is_told_with_what_it_does_to_the_tests() {
             ("resource", "old", Kind::Removed),
             ("resource", "new", Kind::Added),
             ("agent", "a", Kind::Changed),
+            ("window", "w", Kind::Changed),
             ("rule", "one", Kind::Changed),
         ]
     );
     assert_eq!(found.parts[2].removed, ["default connect: deny"]);
     assert_eq!(found.parts[2].added, ["default connect: log", "guard bpf: off"]);
     assert_eq!(
-        (found.parts[3].removed.as_slice(), found.parts[3].added.as_slice()),
+        (found.parts[4].removed.as_slice(), found.parts[4].added.as_slice()),
         (&["deny connect: *:22".to_owned()][..], &["deny connect: *:23".to_owned()][..])
     );
+    assert_eq!(found.parts[3].removed, ["to: 2026-12-05T00:00:00Z"]);
+    assert_eq!(found.parts[3].added, ["to: 2026-12-06T00:00:00.500000000Z"]);
     let decisions: Vec<_> = found
         .decisions
         .iter()
