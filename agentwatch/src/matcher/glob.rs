@@ -2,7 +2,7 @@
 
 use super::ByteSet;
 use super::cover::covers;
-use super::path::{Shape, shapes};
+use super::path::{Shape, shapes, shapes_with_below};
 use super::token::{self, GlobError, Kind, Problem, Token};
 
 /// One step of a pattern without alternatives.
@@ -23,6 +23,7 @@ pub enum Piece {
 pub struct PathGlob {
     // Not what it stands for, which takes a hundred times as much: a policy has ten thousand of these.
     text: String,
+    below: bool,
 }
 
 impl PathGlob {
@@ -31,7 +32,16 @@ impl PathGlob {
     /// # Errors
     /// What is wrong with it, and where in the text.
     pub fn parse(text: &str) -> Result<Self, GlobError> {
-        shapes(text).map(|_| Self { text: text.to_owned() })
+        shapes(text).map(|_| Self { text: text.to_owned(), below: false })
+    }
+
+    /// Reads a pattern over things of which a folder means all that is in it: without `**`, one whose last
+    /// component is written out covers all below it, too, as in `/home/*/work`.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where in the text.
+    pub fn parse_with_below(text: &str) -> Result<Self, GlobError> {
+        shapes_with_below(text).map(|_| Self { text: text.to_owned(), below: true })
     }
 
     /// The pattern as it was written.
@@ -52,7 +62,7 @@ impl PathGlob {
     pub fn covers(&self, other: &Self) -> bool {
         let sequences = |glob: &Self| glob.shapes().iter().map(Shape::forward).collect::<Vec<_>>();
         // Every path begins with a slash, which a pattern that begins with `**` leaves open.
-        self.text == other.text || covers(&sequences(self), &sequences(other), Some(b'/'))
+        self == other || covers(&sequences(self), &sequences(other), Some(b'/'))
     }
 
     pub(super) fn reversed(&self) -> impl Iterator<Item = Vec<Piece>> {
@@ -61,7 +71,8 @@ impl PathGlob {
 
     fn shapes(&self) -> Vec<Shape> {
         // It could be read before.
-        shapes(&self.text).unwrap_or_default()
+        let shapes = if self.below { shapes_with_below(&self.text) } else { shapes(&self.text) };
+        shapes.unwrap_or_default()
     }
 }
 

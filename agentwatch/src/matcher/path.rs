@@ -28,7 +28,7 @@ enum Part {
 pub(super) fn shapes(text: &str) -> Result<Vec<Shape>, GlobError> {
     let mut all = Vec::new();
     for tokens in token::parse(text)? {
-        let plain = tokens.iter().all(|token| matches!(token.kind, Kind::Literal(_)));
+        let plain = is_plain(&tokens);
         for shape in shapes_of(&tokens)? {
             if plain {
                 all.push(shape.below());
@@ -40,6 +40,34 @@ pub(super) fn shapes(text: &str) -> Result<Vec<Shape>, GlobError> {
         }
     }
     Ok(all)
+}
+
+/// As [`shapes`], with all below a pattern that may name a folder: one whose last component is written out,
+/// as in `/home/*/work`.
+///
+/// Not with `**`: `**/.env` means things of that name wherever they are. An automaton that had to remember
+/// which of many such names it has passed would have a state for each combination of them.
+pub(super) fn shapes_with_below(text: &str) -> Result<Vec<Shape>, GlobError> {
+    let mut all = shapes(text)?;
+    for tokens in token::parse(text)? {
+        if !is_plain(&tokens) && names_a_folder(&tokens) {
+            all.extend(shapes_of(&tokens)?.iter().map(Shape::below));
+        }
+    }
+    if all.len() > EXPANSIONS_MAX {
+        return Err(GlobError::at(0, Problem::TooManyExpansions));
+    }
+    Ok(all)
+}
+
+fn is_plain(tokens: &[Token]) -> bool {
+    tokens.iter().all(|token| matches!(token.kind, Kind::Literal(_)))
+}
+
+fn names_a_folder(tokens: &[Token]) -> bool {
+    let mut components =
+        tokens.split(|token| token.is(b'/')).rev().skip_while(|component| component.is_empty());
+    components.next().is_none_or(is_plain) && !tokens.iter().any(|token| token.kind == Kind::DoubleStar)
 }
 
 fn shapes_of(tokens: &[Token]) -> Result<Vec<Shape>, GlobError> {

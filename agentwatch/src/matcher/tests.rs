@@ -210,6 +210,30 @@ proptest! {
 }
 
 #[test]
+fn a_folder_means_all_that_is_in_it_where_that_is_asked_for() {
+    for (pattern, path, with_below) in [
+        ("/home/*/work", "/home/ada/work", true),
+        ("/home/*/work", "/home/ada/work/a/b", true),
+        ("/home/*/work/", "/home/ada/work/a", true),
+        ("/home/{ada,bob}*/work", "/home/ada/work/a", true),
+        ("/home/*/work", "/home/ada/works", false),
+        ("/home/*/id_*", "/home/ada/id_rsa/x", false),
+        ("/srv/**/data", "/srv/a/data/x", false),
+        ("**/.env", "/srv/.env/x", false),
+        ("/srv/{a,b*}", "/srv/a/x", true),
+        ("/srv/{a,b*}", "/srv/b/x", false),
+        ("/srv", "/srv/a/x", true),
+        ("/", "/x/y", true),
+    ] {
+        let glob = PathGlob::parse_with_below(pattern).unwrap();
+        assert_eq!(glob.matches(path.as_bytes()), with_below, "{pattern} {path}");
+        let compiled = CompiledMatcher::compile([(0, Pattern::Program(&glob))]).unwrap();
+        assert_eq!(compiled.run_program(path.as_bytes()).is_some(), with_below, "{pattern} {path}");
+    }
+    assert!(!PathGlob::parse("/home/*/work").unwrap().matches(b"/home/ada/work/a"));
+}
+
+#[test]
 fn a_plain_path_covers_what_is_below_it() {
     let glob = PathGlob::parse("/opt/agents/").unwrap();
     assert!(glob.matches(b"/opt/agents"));

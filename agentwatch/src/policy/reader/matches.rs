@@ -46,7 +46,7 @@ impl Reader<'_> {
             }
             let Some(text) = self.text(item, "a pattern is a text") else { continue };
             matches.extend(match key {
-                "exec" => self.path(text, item).map(Match::Exec),
+                "exec" => self.program(text, item).map(Match::Exec),
                 "run" => self.command(text, item).map(Match::Run),
                 "unit" | "cgroup" => self.cgroup(key, text, item),
                 _ => self.user(text, item),

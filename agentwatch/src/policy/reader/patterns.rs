@@ -3,7 +3,7 @@
 use super::helpers::did_you_mean;
 use super::{KeyValue, RULE_PATTERNS_MAX, Reader};
 use crate::event::Op;
-use crate::matcher::{CommandGlob, PathGlob};
+use crate::matcher::{CommandGlob, GlobError, PathGlob};
 use crate::policy::address::{AddressKind, HostPattern, Network};
 use crate::policy::{AddressPattern, Code, Entry, Node, Scope, What, keys};
 
@@ -117,15 +117,24 @@ impl Reader<'_> {
         found
     }
 
+    /// A path that a rule or a resource is about: a folder means all that is in it.
     pub(super) fn path(&mut self, text: &str, node: &Node) -> Option<PathGlob> {
-        PathGlob::parse(text)
-            .map_err(|error| {
-                let help =
-                    (!text.contains('/') && !text.is_empty()).then(|| format!("did you mean `**/{text}`?"));
-                let place = self.inside(node, text, error.offset);
-                self.report(Code::BadPattern, place, error.to_string(), help);
-            })
-            .ok()
+        self.path_read(text, node, PathGlob::parse_with_below(text))
+    }
+
+    /// The path of an agent's program.
+    pub(super) fn program(&mut self, text: &str, node: &Node) -> Option<PathGlob> {
+        self.path_read(text, node, PathGlob::parse(text))
+    }
+
+    fn path_read(&mut self, text: &str, node: &Node, read: Result<PathGlob, GlobError>) -> Option<PathGlob> {
+        read.map_err(|error| {
+            let help =
+                (!text.contains('/') && !text.is_empty()).then(|| format!("did you mean `**/{text}`?"));
+            let place = self.inside(node, text, error.offset);
+            self.report(Code::BadPattern, place, error.to_string(), help);
+        })
+        .ok()
     }
 
     pub(super) fn command(&mut self, text: &str, node: &Node) -> Option<CommandGlob> {
