@@ -17,9 +17,9 @@ pub fn event(host: &Host, time_ns: u64, kind: Kind, op: Option<Op>) -> Event {
         boot_id: Arc::clone(&host.boot_id),
         kind,
         op,
-        agent: Arc::from(""),
+        agent: Arc::default(),
         owner: None,
-        session: Arc::from(""),
+        session: Arc::default(),
         parent_session: None,
         attribution: None,
         process: None,
@@ -38,13 +38,12 @@ pub fn event(host: &Host, time_ns: u64, kind: Kind, op: Option<Op>) -> Event {
 }
 
 /// Names the session in an event.
-pub fn with_session(mut event: Event, session: &Session) -> Event {
+pub fn name_session(event: &mut Event, session: &Session) {
     event.agent = Arc::clone(&session.began.agent);
     event.owner.clone_from(&session.began.owner);
     event.session = Arc::clone(&session.id);
     event.parent_session.clone_from(&session.parent_id);
     event.attribution = Some(session.began.how);
-    event
 }
 
 /// The process of an event.

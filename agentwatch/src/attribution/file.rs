@@ -67,6 +67,12 @@ pub struct Located {
     pub container_path: Option<Vec<u8>>,
 }
 
+/// Whether it takes the mounts to find the path in the initial namespace.
+#[must_use]
+pub const fn needs_mounts(whole: &PathText<'_>) -> bool {
+    whole.has(path_flag::WITHIN_FS) || whole.has(path_flag::OTHER_NS)
+}
+
 /// Finds the path in the initial namespace.
 #[must_use]
 pub fn locate(whole: &PathText<'_>, within: &PathText<'_>, mounts: &Mounts) -> Located {
@@ -100,7 +106,7 @@ pub fn locate(whole: &PathText<'_>, within: &PathText<'_>, mounts: &Mounts) -> L
 #[must_use]
 pub fn file_of(kind: RecordKind, act: &FileAct<'_>, mounts: &Mounts) -> File {
     let located = locate(&act.path, &act.path_fs, mounts);
-    let path = Text::of(&located.path);
+    let path = Text::from_vec(located.path);
     let verbatim = act.path_to.has(path_flag::VERBATIM);
     let second = (act.path_to.desc.flags != 0 || act.path_to.desc.len != 0 || act.path_to.desc.dev != 0)
         .then(|| if verbatim { Text::of(act.path_to.text()) } else { second_path(act, mounts) });
@@ -111,7 +117,7 @@ pub fn file_of(kind: RecordKind, act: &FileAct<'_>, mounts: &Mounts) -> File {
         path_encoding: path.encoding,
         path_truncated: act.path.is_cut() || act.path_to.is_cut(),
         root: located.root,
-        container_path: located.container_path.map(|path| Text::of(&path).text),
+        container_path: located.container_path.map(|path| Text::from_vec(path).text),
         path_to_encoding: path_to.as_ref().and_then(|path| path.encoding),
         path_to: path_to.map(|path| path.text),
         argument: argument.map(|text| text.text),
@@ -127,12 +133,24 @@ pub fn file_of(kind: RecordKind, act: &FileAct<'_>, mounts: &Mounts) -> File {
 }
 
 fn second_path(act: &FileAct<'_>, mounts: &Mounts) -> Text {
-    Text::of(&locate(&act.path_to, &act.path_to_fs, mounts).path)
+    Text::from_vec(locate(&act.path_to, &act.path_to_fs, mounts).path)
 }
 
 /// `MAJOR:MINOR` of a device as the kernel encodes it.
 fn device(dev: u32) -> String {
-    format!("{}:{}", dev >> 20, dev & 0xf_ffff)
+    // By hand, as every event pays for it.
+    let mut text = String::with_capacity("4095:1048575".len());
+    push_number(&mut text, dev >> 20);
+    text.push(':');
+    push_number(&mut text, dev & 0xf_ffff);
+    text
+}
+
+fn push_number(text: &mut String, number: u32) {
+    if number >= 10 {
+        push_number(text, number / 10);
+    }
+    text.push(char::from(b'0' + u8::try_from(number % 10).unwrap_or(0)));
 }
 
 fn flags_of(kind: RecordKind, flags: u32) -> Option<String> {
@@ -150,7 +168,8 @@ fn open_flags(flags: u32) -> String {
         1 => "O_WRONLY",
         _ => "O_RDWR",
     };
-    let mut text = String::from(access);
+    let mut text = String::with_capacity(64);
+    text.push_str(access);
     for (bits, name) in OPEN_FLAGS {
         if flags & bits == *bits {
             text.push('|');

@@ -85,16 +85,20 @@ fn vsock(address: &[u8]) -> Address {
 /// Path of a Unix socket's file where the kernel found it, `@name` of an abstract one, or the name as given.
 fn unix_name(act: &NetAct<'_>, cwd: &ObservedText, mounts: &Mounts) -> Option<Text> {
     if !act.path.bytes.is_empty() {
-        return Some(Text::of(&locate(&act.path, &act.path_fs, mounts).path));
+        return Some(Text::from_vec(locate(&act.path, &act.path_fs, mounts).path));
     }
     let name = act.address.get(2..)?;
     match name.split_first() {
         None => None,
-        Some((0, rest)) => Some(Text::of(&[b"@", rest].concat())),
+        Some((0, rest)) => Some(Text::from_vec([b"@", rest].concat())),
         Some(_) => {
             let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
             let relative = !name.starts_with(b"/") && !cwd.0.is_empty();
-            Some(if relative { Text::of(&[cwd.0.as_bytes(), b"/", name].concat()) } else { Text::of(name) })
+            Some(if relative {
+                Text::from_vec([cwd.0.as_bytes(), b"/", name].concat())
+            } else {
+                Text::of(name)
+            })
         }
     }
 }

@@ -45,7 +45,13 @@ impl Text {
     /// Keeps observed bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
-        let (text, encoded) = event::bytes::encode(bytes);
+        Self::from_vec(bytes.to_vec())
+    }
+
+    /// As [`Text::of`], without a copy.
+    #[must_use]
+    pub fn from_vec(bytes: Vec<u8>) -> Self {
+        let (text, encoded) = event::bytes::encode_vec(bytes);
         Self { text, encoding: encoded.then_some(Encoding::Percent) }
     }
 }

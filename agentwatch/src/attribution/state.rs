@@ -21,7 +21,7 @@ use super::{
 use crate::{
     agents::{AgentTable, Match, Origin},
     control::state::{ProcessId, Recognised, RecognisedBy},
-    decode::{Body, Exec, FileAct, NetAct, Record, decode},
+    decode::{Body, Exec, FileAct, NetAct, PathText, Record, decode},
     event::{self, Event, Exit, How, Kind, Op},
 };
 
@@ -156,10 +156,10 @@ impl Attribution {
         truncated: bool,
         out: &mut Vec<Event>,
     ) {
-        self.refresh_mounts();
+        self.refresh_mounts(&[&exec.program]);
         let program = file::locate(&exec.program, &exec.program_fs, &self.mounts).path;
         let image = Arc::new(Image::of(&program, exec::split(args), truncated));
-        let cwd = Arc::new(Text::of(&exec.cwd.path()));
+        let cwd = Arc::new(Text::from_vec(exec.cwd.path()));
         let container = self.container(exec.cgroup, header.pid);
         if exec.attribution != 0 && self.sessions.get(header.session).is_none() {
             let why = self.why_exec(exec.agent, &program, args);
@@ -176,7 +176,7 @@ impl Attribution {
             out.push(self.event(header, Kind::SessionStart, None, &mut Vec::new()));
         }
         let mut event = self.event(header, Kind::ProcessExec, Some(Op::Exec), out);
-        event.command = Some(Text::of(&exec::command_line(&program, args)).text);
+        event.command = Some(Text::from_vec(exec::command_line(&program, args)).text);
         out.push(event);
     }
 
@@ -218,8 +218,9 @@ impl Attribution {
         session.living = session.living.saturating_sub(1);
         if session.living == 0 {
             session.ended_ns = Some(unix_ns);
-            let event = describe::event(&self.host, time_ns, Kind::SessionEnd, None);
-            out.push(describe::with_session(event, session));
+            let mut event = describe::event(&self.host, time_ns, Kind::SessionEnd, None);
+            describe::name_session(&mut event, session);
+            out.push(event);
             self.sessions.changed = true;
         }
     }
@@ -241,13 +242,13 @@ impl Attribution {
     }
 
     fn change_cwd(&mut self, header: &RecordHeader, act: &FileAct<'_>, out: &mut Vec<Event>) {
-        let cwd = Arc::new(Text::of(&act.path.path()));
+        let cwd = Arc::new(Text::from_vec(act.path.path()));
         self.process(header, out).cwd = cwd;
     }
 
     fn file(&mut self, record: &Record<'_>, act: &FileAct<'_>, out: &mut Vec<Event>) {
         let Some((kind, op)) = file::kind_of(record.kind, act) else { return };
-        self.refresh_mounts();
+        self.refresh_mounts(&[&act.path, &act.path_to]);
         let file = file::file_of(record.kind, act, &self.mounts);
         let mut event = self.event(&record.header, kind, op, out);
         event.file = Some(file);
@@ -256,7 +257,7 @@ impl Attribution {
 
     fn net(&mut self, record: &Record<'_>, act: &NetAct<'_>, out: &mut Vec<Event>) {
         let Some((kind, op)) = network::kind_of(record.kind) else { return };
-        self.refresh_mounts();
+        self.refresh_mounts(&[&act.path]);
         let cwd = Arc::clone(&self.process(&record.header, out).cwd);
         let network = network::network_of(record.kind, act, &cwd.text, &self.mounts);
         let mut event = self.event(&record.header, kind, op, out);
@@ -264,8 +265,11 @@ impl Attribution {
         out.push(event);
     }
 
-    fn refresh_mounts(&mut self) {
-        if let Some(mounts) = self.facts.mounts() {
+    /// Looks whether mounts changed, where that matters to a path: asking the kernel costs more than all else here.
+    fn refresh_mounts(&mut self, paths: &[&PathText<'_>]) {
+        if paths.iter().any(|path| file::needs_mounts(path))
+            && let Some(mounts) = self.facts.mounts()
+        {
             self.mounts = mounts;
         }
     }
@@ -277,10 +281,10 @@ impl Attribution {
             process.counts.add(op, 1);
         }
         let described = describe::process_of(header, process);
-        let event = describe::event(&self.host, header.time_ns, kind, op);
+        let mut event = describe::event(&self.host, header.time_ns, kind, op);
         let Some(session) = self.sessions.get_mut(header.session) else { return event };
         session.events += 1;
-        let mut event = describe::with_session(event, session);
+        describe::name_session(&mut event, session);
         event.process = Some(described);
         event
     }
@@ -372,8 +376,9 @@ impl Attribution {
     #[must_use]
     pub fn session_started(&self, number: u64, time_ns: u64) -> Option<Event> {
         let session = self.sessions.get(number)?;
-        let event = describe::event(&self.host, time_ns, Kind::SessionStart, None);
-        Some(describe::with_session(event, session))
+        let mut event = describe::event(&self.host, time_ns, Kind::SessionStart, None);
+        describe::name_session(&mut event, session);
+        Some(event)
     }
 
     /// Counts repeats that were folded into an event; the event itself counted one already.
@@ -402,14 +407,11 @@ impl Attribution {
     /// An event about something lost.
     pub fn loss(&mut self, key: LossKey, count: u64, reason: &str, time_ns: u64) -> Event {
         let kind = loss_kind(RecordKind::from_raw(key.kind));
-        let event = describe::event(&self.host, time_ns, Kind::Loss, None);
-        let mut event = match self.sessions.get_mut(key.session) {
-            Some(session) => {
-                session.losses += count;
-                describe::with_session(event, session)
-            }
-            None => event,
-        };
+        let mut event = describe::event(&self.host, time_ns, Kind::Loss, None);
+        if let Some(session) = self.sessions.get_mut(key.session) {
+            session.losses += count;
+            describe::name_session(&mut event, session);
+        }
         event.loss = Some(event::Loss { kind: kind.to_owned(), reason: reason.to_owned(), count });
         event
     }

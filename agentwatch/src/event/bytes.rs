@@ -16,9 +16,15 @@ pub const PERCENT: &str = "percent";
 /// Turns observed bytes into text without loss; the second value says whether it had to be encoded.
 #[must_use]
 pub fn encode(bytes: &[u8]) -> (ObservedText, bool) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => (ObservedText(text.to_owned()), false),
-        Err(_) => (ObservedText(percent_encode(bytes)), true),
+    encode_vec(bytes.to_vec())
+}
+
+/// As [`encode`], without a copy of what is text already.
+#[must_use]
+pub fn encode_vec(bytes: Vec<u8>) -> (ObservedText, bool) {
+    match String::from_utf8(bytes) {
+        Ok(text) => (ObservedText(text), false),
+        Err(error) => (ObservedText(percent_encode(error.as_bytes())), true),
     }
 }
 

@@ -12,22 +12,31 @@ pub fn format_time(unix_ns: u64) -> String {
     let seconds = unix_ns / 1_000_000_000;
     let (year, month, day) = civil(seconds / 86_400);
     let of_day = seconds % 86_400;
-    let mut text = String::with_capacity(TIME_BYTES);
-    digits(&mut text, year, 4);
-    text.push('-');
-    digits(&mut text, month, 2);
-    text.push('-');
-    digits(&mut text, day, 2);
-    text.push('T');
-    digits(&mut text, of_day / 3_600, 2);
-    text.push(':');
-    digits(&mut text, of_day / 60 % 60, 2);
-    text.push(':');
-    digits(&mut text, of_day % 60, 2);
-    text.push('.');
-    digits(&mut text, unix_ns % 1_000_000_000, 9);
-    text.push('Z');
-    text
+    let nanoseconds = unix_ns % 1_000_000_000;
+    let mut text = *b"1970-01-01T00:00:00.000000000Z";
+    let [y3, y2, y1, y0, _, o1, o0, _, d1, d0, _, h1, h0, _, m1, m0, _, s1, s0, _, fraction @ .., _] =
+        &mut text;
+    let [n8, n7, n6, n5, n4, n3, n2, n1, n0] = fraction;
+    pair(y3, y2, year / 100);
+    pair(y1, y0, year);
+    pair(o1, o0, month);
+    pair(d1, d0, day);
+    pair(h1, h0, of_day / 3_600);
+    pair(m1, m0, of_day / 60 % 60);
+    pair(s1, s0, of_day % 60);
+    pair(n8, n7, nanoseconds / 10_000_000);
+    pair(n6, n5, nanoseconds / 100_000);
+    pair(n4, n3, nanoseconds / 1_000);
+    pair(n2, n1, nanoseconds / 10);
+    pair(n1, n0, nanoseconds);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Writes the last two decimal digits of a value.
+fn pair(tens: &mut u8, ones: &mut u8, value: u64) {
+    let digit = |value: u64| b'0' + u8::try_from(value % 10).unwrap_or(0);
+    *tens = digit(value / 10);
+    *ones = digit(value);
 }
 
 /// As [`format_time`], without a fraction where there is none.
@@ -62,17 +71,6 @@ const fn civil(days: u64) -> (u64, u64, u64) {
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     let year = era * 400 + year_of_era + if month <= 2 { 1 } else { 0 };
     (year, month, day)
-}
-
-/// Appends the last `width` (at most 9) decimal digits of `value`.
-fn digits(text: &mut String, value: u64, width: usize) {
-    let mut reversed = [b'0'; 9];
-    let mut rest = value;
-    for digit in &mut reversed {
-        *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-        rest /= 10;
-    }
-    text.extend(reversed.iter().take(width).rev().map(|&digit| char::from(digit)));
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@
 //! the same object in the same way. Equality is by bytes, before anything is decoded, so that a repeat
 //! costs little. Nothing is lost: what was done = events + what their `count` says beyond one.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState},
+};
 
 use agentwatch_common::kind::RecordKind;
 
@@ -31,14 +34,21 @@ pub struct Repeats {
     pub last_ns: u64,
 }
 
-/// Repeats of one record.
+/// A record whose repeats are awaited.
 #[derive(Debug)]
-struct Waiting {
+struct Window {
+    hash: u64,
     /// When the record itself was told.
     since_ns: u64,
+    /// The record without what differs between repeats.
+    key: Vec<u8>,
+    /// Repeats.
     count: u64,
-    first: Vec<u8>,
+    /// What differs, of the first repeat.
+    first: (u64, u32),
     last_ns: u64,
+    /// Its process ended, and what there was to be told is told.
+    over: bool,
 }
 
 /// What to do with a record.
@@ -50,12 +60,18 @@ pub enum Told {
     Later,
 }
 
-/// The records whose repeats are awaited.
+/// The records whose repeats are awaited. Every event pays for this: a record is hashed once and copied once.
 #[derive(Debug, Default)]
 pub struct Folder {
-    waiting: HashMap<Vec<u8>, Waiting>,
-    /// Keys in the order of their windows.
-    order: VecDeque<(u64, Vec<u8>)>,
+    /// In the order in which they began.
+    windows: VecDeque<Window>,
+    /// Windows that were told and removed since the beginning: number of the first in `windows`.
+    gone: u64,
+    /// Numbers of windows by the hash of their keys.
+    by_hash: HashMap<u64, u64, BuildHasherDefault<Hashed>>,
+    /// Numbers of windows by process, oldest first.
+    by_process: HashMap<u32, VecDeque<u64>>,
+    state: RandomState,
     /// The key that is being looked for.
     key: Vec<u8>,
 }
@@ -65,45 +81,65 @@ impl Folder {
     pub fn admit(&mut self, record: &[u8], kind: RecordKind, time_ns: u64, due: &mut Vec<Repeats>) -> Told {
         self.expire(time_ns, due);
         if ends_folding(kind) {
-            self.flush_process(record, due);
+            self.end_process(record, due);
         }
         if !is_foldable(kind) || record.len() > RECORD_MAX {
             return Told::Now;
         }
+        let (Some(pid), Some(tid)) = (field(record, PID), field(record, TID)) else { return Told::Now };
         self.key.clear();
         self.key.extend_from_slice(record);
-        for range in [TIME, TID] {
-            if let Some(field) = self.key.get_mut(range) {
-                field.fill(0);
+        clear(&mut self.key);
+        let hash = self.hash();
+        let next = self.gone + self.windows.len() as u64;
+        match self.by_hash.entry(hash) {
+            Entry::Occupied(found) => {
+                let place = usize::try_from(found.get() - self.gone).unwrap_or(usize::MAX);
+                return match self.windows.get_mut(place).filter(|window| window.key == self.key) {
+                    Some(window) => {
+                        if window.count == 0 {
+                            window.first = (time_ns, tid);
+                        }
+                        window.count += 1;
+                        window.last_ns = time_ns;
+                        Told::Later
+                    }
+                    // Another record with the same hash: told each time, so rare is that.
+                    None => Told::Now,
+                };
             }
-        }
-        if let Some(waiting) = self.waiting.get_mut(&self.key) {
-            if waiting.count == 0 {
-                waiting.first.extend_from_slice(record);
-            }
-            waiting.count += 1;
-            waiting.last_ns = time_ns;
-            return Told::Later;
-        }
-        if self.order.len() >= WAITING_MAX {
+            Entry::Vacant(place) => place.insert(next),
+        };
+        self.by_process.entry(pid).or_default().push_back(next);
+        self.windows.push_back(Window {
+            hash,
+            since_ns: time_ns,
+            key: self.key.as_slice().to_vec(),
+            count: 0,
+            first: (0, 0),
+            last_ns: time_ns,
+            over: false,
+        });
+        if self.windows.len() > WAITING_MAX {
             self.tell_oldest(due);
         }
-        self.order.push_back((time_ns, self.key.clone()));
-        let waiting = Waiting { since_ns: time_ns, count: 0, first: Vec::new(), last_ns: time_ns };
-        self.waiting.insert(self.key.clone(), waiting);
         Told::Now
     }
 
     /// Ends the windows that are over.
     pub fn expire(&mut self, now_ns: u64, due: &mut Vec<Repeats>) {
-        while self.order.front().is_some_and(|(since, _)| since.saturating_add(WINDOW_NS) <= now_ns) {
+        while self
+            .windows
+            .front()
+            .is_some_and(|window| window.over || window.since_ns.saturating_add(WINDOW_NS) <= now_ns)
+        {
             self.tell_oldest(due);
         }
     }
 
     /// Ends all windows.
     pub fn flush(&mut self, due: &mut Vec<Repeats>) {
-        while !self.order.is_empty() {
+        while !self.windows.is_empty() {
             self.tell_oldest(due);
         }
     }
@@ -111,35 +147,88 @@ impl Folder {
     /// Whether repeats are awaited.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.windows.is_empty()
+    }
+
+    /// Keyed, so that nobody can make records that meet.
+    fn hash(&self) -> u64 {
+        let mut hasher = self.state.build_hasher();
+        hasher.write(&self.key);
+        hasher.finish()
     }
 
     fn tell_oldest(&mut self, due: &mut Vec<Repeats>) {
-        let Some((since, key)) = self.order.pop_front() else { return };
-        // A window that was ended early has left its key behind.
-        if self.waiting.get(&key).is_some_and(|waiting| waiting.since_ns == since) {
-            self.tell(&key, due);
+        let Some(window) = self.windows.pop_front() else { return };
+        self.gone += 1;
+        if window.over {
+            return;
         }
-    }
-
-    fn tell(&mut self, key: &[u8], due: &mut Vec<Repeats>) {
-        if let Some(Waiting { count: count @ 1.., first, last_ns, .. }) = self.waiting.remove(key) {
-            due.push(Repeats { record: first, count, last_ns });
+        self.by_hash.remove(&window.hash);
+        if let Some(pid) = field(&window.key, PID)
+            && let Entry::Occupied(mut own) = self.by_process.entry(pid)
+        {
+            // The oldest of all is the oldest of its process.
+            own.get_mut().pop_front();
+            if own.get().is_empty() {
+                own.remove();
+            }
         }
+        due.extend(window.into_repeats());
     }
 
     /// Ends the windows of the process of this record: it does nothing more under its present program.
-    fn flush_process(&mut self, record: &[u8], due: &mut Vec<Repeats>) {
-        let Some(pid) = record.get(PID) else { return };
-        let mut keys: Vec<(u64, Vec<u8>)> = self
-            .waiting
-            .iter()
-            .filter(|(key, _)| key.get(PID) == Some(pid))
-            .map(|(key, waiting)| (waiting.since_ns, key.clone()))
-            .collect();
-        keys.sort();
-        for (_, key) in keys {
-            self.tell(&key, due);
+    fn end_process(&mut self, record: &[u8], due: &mut Vec<Repeats>) {
+        let own = field(record, PID).and_then(|pid| self.by_process.remove(&pid));
+        for number in own.into_iter().flatten() {
+            let place = usize::try_from(number - self.gone).unwrap_or(usize::MAX);
+            let Some(window) = self.windows.get_mut(place) else { continue };
+            self.by_hash.remove(&window.hash);
+            window.over = true;
+            let told = Window { key: std::mem::take(&mut window.key), ..*window };
+            due.extend(told.into_repeats());
+        }
+    }
+}
+
+impl Window {
+    /// The repeats, if there were any: the first of them with its own time and thread.
+    fn into_repeats(self) -> Option<Repeats> {
+        let (time_ns, tid) = self.first;
+        let mut record = self.key;
+        if let Some(place) = record.get_mut(TIME) {
+            place.copy_from_slice(&time_ns.to_le_bytes());
+        }
+        if let Some(place) = record.get_mut(TID) {
+            place.copy_from_slice(&tid.to_le_bytes());
+        }
+        (self.count > 0).then_some(Repeats { record, count: self.count, last_ns: self.last_ns })
+    }
+}
+
+/// A key that is a hash already.
+#[derive(Debug, Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, _: &[u8]) {}
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+/// A number of a record's header.
+fn field(record: &[u8], range: std::ops::Range<usize>) -> Option<u32> {
+    Some(u32::from_le_bytes(record.get(range)?.try_into().ok()?))
+}
+
+/// Takes out of a record what differs between repeats.
+fn clear(record: &mut [u8]) {
+    for range in [TIME, TID] {
+        if let Some(field) = record.get_mut(range) {
+            field.fill(0);
         }
     }
 }
@@ -207,7 +296,7 @@ mod tests {
                 }
             }
             folder.flush(&mut due);
-            prop_assert!(folder.is_empty() && folder.waiting.is_empty());
+            prop_assert!(folder.is_empty() && folder.by_hash.is_empty() && folder.by_process.is_empty());
             prop_assert_eq!(told + due.iter().map(|repeats| repeats.count).sum::<u64>(), acts.len() as u64);
         }
     }

@@ -13,16 +13,39 @@ use serde_json::Error;
 /// # Errors
 /// The value has a part that JSON cannot hold, or that no event has: bytes, or an enum with fields.
 pub fn write(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) -> Result<(), Error> {
-    value.serialize(Writer(out))
+    value.serialize(Writer::new(out))
 }
 
-struct Writer<'a>(&'a mut Vec<u8>);
+/// As [`write`], with a field of the value whose text is known: that of its own part is not made again.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_with(
+    out: &mut Vec<u8>,
+    value: &(impl Serialize + ?Sized),
+    known: Option<(&str, &[u8])>,
+) -> Result<(), Error> {
+    value.serialize(Writer { out, known })
+}
+
+struct Writer<'a> {
+    out: &'a mut Vec<u8>,
+    /// Name and text of a field of the value itself.
+    known: Option<(&'a str, &'a [u8])>,
+}
+
+impl<'a> Writer<'a> {
+    const fn new(out: &'a mut Vec<u8>) -> Self {
+        Self { out, known: None }
+    }
+}
 
 /// A list or an object that is being written.
 struct Parts<'a> {
     out: &'a mut Vec<u8>,
     any: bool,
     close: u8,
+    known: Option<(&'a str, &'a [u8])>,
 }
 
 /// Appends a text in quotation marks.
@@ -90,7 +113,7 @@ fn escape(out: &mut Vec<u8>, byte: u8) {
 impl<'a> Parts<'a> {
     fn open(out: &'a mut Vec<u8>, open: u8, close: u8) -> Self {
         out.push(open);
-        Self { out, any: false, close }
+        Self { out, any: false, close, known: None }
     }
 
     fn next(&mut self) {
@@ -112,7 +135,7 @@ fn refused<T>(what: &str) -> Result<T, Error> {
 macro_rules! numbers {
     ($($method:ident: $type:ty,)+) => {
         $(fn $method(self, value: $type) -> Result<(), Error> {
-            serde_json::to_writer(self.0, &value)
+            serde_json::to_writer(self.out, &value)
         })+
     };
 }
@@ -143,12 +166,12 @@ impl<'a> ser::Serializer for Writer<'a> {
     }
 
     fn serialize_char(self, value: char) -> Result<(), Error> {
-        write_text(self.0, value.encode_utf8(&mut [0; 4]));
+        write_text(self.out, value.encode_utf8(&mut [0; 4]));
         Ok(())
     }
 
     fn serialize_str(self, value: &str) -> Result<(), Error> {
-        write_text(self.0, value);
+        write_text(self.out, value);
         Ok(())
     }
 
@@ -169,7 +192,7 @@ impl<'a> ser::Serializer for Writer<'a> {
     }
 
     fn serialize_unit(self) -> Result<(), Error> {
-        self.0.extend_from_slice(b"null");
+        self.out.extend_from_slice(b"null");
         Ok(())
     }
 
@@ -200,7 +223,7 @@ impl<'a> ser::Serializer for Writer<'a> {
     }
 
     fn serialize_seq(self, _: Option<usize>) -> Result<Parts<'a>, Error> {
-        Ok(Parts::open(self.0, b'[', b']'))
+        Ok(Parts::open(self.out, b'[', b']'))
     }
 
     fn serialize_tuple(self, _: usize) -> Result<Impossible<(), Error>, Error> {
@@ -222,11 +245,11 @@ impl<'a> ser::Serializer for Writer<'a> {
     }
 
     fn serialize_map(self, _: Option<usize>) -> Result<Parts<'a>, Error> {
-        Ok(Parts::open(self.0, b'{', b'}'))
+        Ok(Parts { known: self.known, ..Parts::open(self.out, b'{', b'}') })
     }
 
     fn serialize_struct(self, _: &'static str, _: usize) -> Result<Parts<'a>, Error> {
-        Ok(Parts::open(self.0, b'{', b'}'))
+        Ok(Parts { known: self.known, ..Parts::open(self.out, b'{', b'}') })
     }
 
     fn serialize_struct_variant(
@@ -246,7 +269,7 @@ impl SerializeSeq for Parts<'_> {
 
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
         self.next();
-        value.serialize(Writer(self.out))
+        value.serialize(Writer::new(self.out))
     }
 
     fn end(self) -> Result<(), Error> {
@@ -265,7 +288,13 @@ impl SerializeStruct for Parts<'_> {
         self.out.push(b'"');
         self.out.extend_from_slice(name.as_bytes());
         self.out.extend_from_slice(b"\":");
-        value.serialize(Writer(self.out))
+        match self.known {
+            Some((known, text)) if known == name => {
+                self.out.extend_from_slice(text);
+                Ok(())
+            }
+            _ => value.serialize(Writer::new(self.out)),
+        }
     }
 
     fn end(self) -> Result<(), Error> {
@@ -281,7 +310,7 @@ impl SerializeMap for Parts<'_> {
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Error> {
         self.next();
         let start = self.out.len();
-        key.serialize(Writer(self.out))?;
+        key.serialize(Writer::new(self.out))?;
         if self.out.get(start) != Some(&b'"') {
             return refused("keys that are no text");
         }
@@ -290,7 +319,7 @@ impl SerializeMap for Parts<'_> {
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        value.serialize(Writer(self.out))
+        value.serialize(Writer::new(self.out))
     }
 
     fn end(self) -> Result<(), Error> {
@@ -328,6 +357,24 @@ mod tests {
         let value = json!({"a": [], "b": {}, "c": [1, -2, 2.5, null, true, {"d\"": "e"}], "f": u64::MAX});
         assert_eq!(written(&value), value.to_string());
         assert_eq!(written(&(Some('"'))), r#""\"""#);
+    }
+
+    #[test]
+    fn a_known_text_takes_the_place_of_its_field_and_of_no_other() {
+        let event = super::super::testing::event(7, "coding-7f3k2q");
+        let mut out = Vec::new();
+        write_with(&mut out, &event, Some(("kind", b"\"file.open\""))).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            serde_json::to_string(&event).unwrap().replacen(
+                &serde_json::to_string(&event.kind).unwrap(),
+                "\"file.open\"",
+                1
+            )
+        );
+        let mut out = Vec::new();
+        write_with(&mut out, &event, Some(("pid", b"0"))).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), serde_json::to_string(&event).unwrap());
     }
 
     #[test]

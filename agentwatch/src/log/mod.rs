@@ -7,6 +7,7 @@
 
 mod follow;
 mod json;
+mod known;
 mod line;
 mod lines;
 mod losses;

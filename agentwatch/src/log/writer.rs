@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::json;
+use super::known::KnownProcess;
 use super::line::time_and_seq;
 use super::losses::{Losses, Trouble, host_event};
 use super::recover::{Recovery, mend};
@@ -35,6 +35,7 @@ pub struct Log {
     /// Whole lines that are not written yet, and their number.
     buffer: Vec<u8>,
     waiting: u64,
+    known: KnownProcess,
     next_seq: u64,
     /// Time of the event that was appended last.
     newest: String,
@@ -103,6 +104,7 @@ impl Log {
             current: None,
             buffer: Vec::new(),
             waiting: 0,
+            known: KnownProcess::default(),
             next_seq: 1,
             newest: String::new(),
             trouble: None,
@@ -217,7 +219,7 @@ impl Log {
     fn push(&mut self, event: &mut Event) {
         event.seq = self.next_seq;
         let before = self.buffer.len();
-        if let Err(error) = json::write(&mut self.buffer, event) {
+        if let Err(error) = self.known.write(&mut self.buffer, event) {
             // No type of an event can fail; should one ever, its event is counted and not half written.
             self.buffer.truncate(before);
             event.seq = 0;
