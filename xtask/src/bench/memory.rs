@@ -43,11 +43,13 @@ pub fn measure(quick: bool) -> Result<()> {
     Found::Memory(Memory::now(&daemon, "at the start")?).tell()?;
     step("memory: 10,000 processes");
     with_processes(&daemon)?;
-    let (parts, per_part) = if quick { (2, 100_000) } else { (4, 250_000) };
-    for part in 1..=parts {
-        step(&format!("memory: {} events", part * per_part));
-        events(&daemon, per_part)?;
-        Found::Memory(Memory::now(&daemon, &format!("after {} events more", part * per_part))?).tell()?;
+    let looks: &[u64] = if quick { &[100_000, 200_000] } else { &[100_000, 400_000, 700_000, 1_000_000] };
+    let mut made = 0;
+    for look in looks {
+        step(&format!("memory: {look} events"));
+        events(&daemon, look - made)?;
+        made = *look;
+        Found::Memory(Memory::now(&daemon, &format!("after {look} events more"))?).tell()?;
     }
     daemon.stop()
 }

@@ -98,7 +98,9 @@ fn notes(costs: &[&Cost]) -> String {
 }
 
 fn load_table(loads: &[&Load]) -> String {
-    let mut text = "\nFile events from one session, two CPUs\n\n".to_owned();
+    let mut text =
+        "\nFile events from one session, two CPUs (-icount; a second is 10^9 instructions of each CPU)\n\n"
+            .to_owned();
     text += &row(["run", "wanted/s", "reached/s", "did", "events", "folded", "lost", "unaccounted"]);
     for load in loads {
         let rate = load.rate;
