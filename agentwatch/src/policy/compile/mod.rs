@@ -5,7 +5,9 @@ mod views;
 
 pub use self::views::{Views, ViewsError};
 
-use agentwatch_common::rules::{Choice, RULE_DEFAULT, Verdict, WindowTime};
+use std::cmp::Reverse;
+
+use agentwatch_common::rules::{CHOICES, Choice, RULE_DEFAULT, Verdict, WindowTime};
 
 use super::{Action, Policy};
 
@@ -31,6 +33,50 @@ pub fn choice_of(policy: &Policy, rule: usize) -> Option<Choice> {
     };
     let verdict = verdict_of(policy.rules.get(rule)?.action).raw();
     Some(Choice { rule: u16::try_from(rule + 1).ok()?, verdict, window })
+}
+
+/// More rules of different windows about the same target than a decision has choices.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("more than {CHOICES} rules of different windows are about the same target, `{rule}` among them")]
+pub struct TooManyChoices {
+    /// One of the rules.
+    pub rule: String,
+}
+
+/// What rules that all match leave to decide, the strictest first: up to the first that always counts, and of
+/// each window only the first. Rules are given by index in the order in which they win: see [`order`].
+///
+/// # Errors
+/// When there are more choices than a decision has.
+pub fn choices(
+    policy: &Policy,
+    rules: impl IntoIterator<Item = usize>,
+) -> Result<[Choice; CHOICES], TooManyChoices> {
+    let mut choices: Vec<Choice> = Vec::new();
+    for index in rules {
+        let Some(choice) = choice_of(policy, index) else { continue };
+        if choices.iter().any(|before| before.window == choice.window) {
+            continue;
+        }
+        if choices.len() == CHOICES {
+            let rule = policy.rules.get(index).map(|rule| rule.name.clone()).unwrap_or_default();
+            return Err(TooManyChoices { rule });
+        }
+        choices.push(choice);
+        if choice.window == 0 {
+            break;
+        }
+    }
+    let mut fixed = [Choice::default(); CHOICES];
+    fixed.iter_mut().zip(choices).for_each(|(slot, choice)| *slot = choice);
+    Ok(fixed)
+}
+
+/// What rules are sorted by so that the one that wins comes first: the strictest, then the first in the policy.
+#[must_use]
+pub fn order(policy: &Policy, rule: usize) -> (Reverse<Action>, usize) {
+    let action = policy.rules.get(rule).map_or(Action::Allow, |rule| rule.action);
+    (Reverse(action), rule)
 }
 
 /// The choice of an agent's default.

@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use agentwatch_common::rules::{CHOICES, Choice, RULE_NONE, Verdict, WindowTime};
 
 pub use self::build::compile;
-use super::ViewsError;
+use super::{TooManyChoices, ViewsError};
 use crate::event::Op;
 use crate::policy::address::{Transport, canonical};
 
@@ -61,11 +61,8 @@ pub enum NetError {
     #[error("the rules tell more than {RANGES_MAX} ranges of ports apart: merge some")]
     TooManyRanges,
     /// Too many windows on one address.
-    #[error("more than {CHOICES} rules of different windows are about the same address, `{rule}` among them")]
-    TooManyChoices {
-        /// One of the rules.
-        rule: String,
-    },
+    #[error(transparent)]
+    Choices(#[from] TooManyChoices),
     /// Too many groups of agents.
     #[error(transparent)]
     Views(#[from] ViewsError),

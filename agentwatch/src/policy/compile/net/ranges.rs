@@ -7,13 +7,10 @@ use agentwatch_common::rules::{CHOICES, Choice};
 
 use super::patterns::Shape;
 use super::{NetError, PortRange};
-use crate::policy::Policy;
-use crate::policy::compile::choice_of;
+use crate::policy::compile::{choices, order};
+use crate::policy::{Action, Policy};
 
 const PORT_MAX: u32 = u16::MAX as u32;
-
-/// Rules in the order in which they win.
-type Order = (Reverse<u8>, usize);
 
 /// The ranges of a list, of shapes of one operation and transport. Empty where no rule is about any port.
 pub(super) fn ranges(policy: &Policy, shapes: &[&Shape]) -> Result<Vec<PortRange>, NetError> {
@@ -52,7 +49,8 @@ struct Sweep<'p> {
     /// For each rule the number of its patterns that hold here, and of its exceptions.
     about: HashMap<usize, usize>,
     unless: HashMap<usize, usize>,
-    active: BTreeSet<Order>,
+    /// In the order in which they win.
+    active: BTreeSet<(Reverse<Action>, usize)>,
 }
 
 impl Sweep<'_> {
@@ -62,8 +60,7 @@ impl Sweep<'_> {
         *count = if begins { *count + 1 } else { count.saturating_sub(1) };
         let has = |counts: &HashMap<usize, usize>| counts.get(&shape.rule).is_some_and(|count| *count > 0);
         let is_active = has(&self.about) && !has(&self.unless);
-        let Some(choice) = choice_of(self.policy, shape.rule) else { return };
-        let key = (Reverse(choice.verdict), shape.rule);
+        let key = order(self.policy, shape.rule);
         if is_active {
             self.active.insert(key);
         } else {
@@ -71,25 +68,7 @@ impl Sweep<'_> {
         }
     }
 
-    /// The strictest first, up to the first that always counts; of a window only the first.
     fn choices(&self) -> Result<[Choice; CHOICES], NetError> {
-        let mut choices: Vec<Choice> = Vec::new();
-        for (_, rule) in &self.active {
-            let Some(choice) = choice_of(self.policy, *rule) else { continue };
-            if choices.iter().any(|before| before.window == choice.window) {
-                continue;
-            }
-            if choices.len() == CHOICES {
-                let rule = self.policy.rules.get(*rule).map(|rule| rule.name.clone()).unwrap_or_default();
-                return Err(NetError::TooManyChoices { rule });
-            }
-            choices.push(choice);
-            if choice.window == 0 {
-                break;
-            }
-        }
-        let mut fixed = [Choice::default(); CHOICES];
-        fixed.iter_mut().zip(choices).for_each(|(slot, choice)| *slot = choice);
-        Ok(fixed)
+        Ok(choices(self.policy, self.active.iter().map(|(_, rule)| *rule))?)
     }
 }

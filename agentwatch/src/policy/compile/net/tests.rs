@@ -264,7 +264,7 @@ fn what_does_not_fit_is_refused_with_a_sentence() {
         (0..5).map(|n| format!("  - {{name: r{n}, during: w{n}, deny: {{connect: [\"*:1\"]}}}}\n")).collect();
     assert_eq!(
         of(format!("version: 1\nwindows:\n{windows}rules:\n{rules}")),
-        NetError::TooManyChoices { rule: "r4".into() }
+        NetError::Choices(TooManyChoices { rule: "r4".into() })
     );
 
     let agents: String =
