@@ -35,6 +35,8 @@ numbered! {
         Exit = 4,
         /// A process changed its working directory: [`crate::record::FileBody`] with the new one.
         Cwd = 5,
+        /// A program was not started, by a rule: [`crate::record::FileBody`].
+        ExecRefused = 7,
         /// A process joined a session without an exec (cgroup, user): [`crate::record::JoinBody`].
         Join = 6,
         /// Opened for reading, writing or both: [`crate::record::FileBody`].
@@ -65,6 +67,8 @@ numbered! {
         Mount = 28,
         /// A file system was unmounted.
         Unmount = 29,
+        /// Code of a file was not mapped, by a rule.
+        FileMap = 30,
         /// Connected, or named a default peer: [`crate::record::NetBody`].
         NetConnect = 48,
         /// Sent to an address without a connection.

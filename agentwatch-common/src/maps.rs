@@ -19,6 +19,14 @@ pub struct ProcessEntry {
     pub agent: u32,
     /// [`process_flag`].
     pub flags: u32,
+    /// Version of the policy that judged the exec that is under way; 0 where none had anything to say.
+    pub policy: u32,
+    /// The rule that decided about it.
+    pub rule: u16,
+    /// [`crate::rules::Verdict`] on it.
+    pub verdict: u8,
+    /// Padding, zero.
+    pub pad: u8,
 }
 
 /// Flags of a [`ProcessEntry`].
@@ -139,7 +147,7 @@ impl Automaton {
 }
 
 const _: () = {
-    assert!(size_of::<ProcessEntry>() == 32);
+    assert!(size_of::<ProcessEntry>() == 40);
     assert!(size_of::<SessionEntry>() == 32);
     assert!(size_of::<CgroupEntry>() == 16);
     assert!(size_of::<LossKey>() == 16);

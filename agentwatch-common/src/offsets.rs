@@ -75,6 +75,12 @@ offsets! {
     cred_euid = "cred"."euid",
     /// Real user.
     cred_uid = "cred"."uid",
+    /// Program that is being started, or its script.
+    binprm_file = "linux_binprm"."file",
+    /// Name that the caller gave.
+    binprm_filename = "linux_binprm"."filename",
+    /// Name of the program or interpreter that is looked at.
+    binprm_interp = "linux_binprm"."interp",
     /// First byte of a new program's arguments, while they are put in place.
     binprm_p = "linux_binprm"."p",
     /// The file's name, above arguments and environment.

@@ -33,6 +33,14 @@ pub struct RecordHeader {
     pub ppid: u32,
     /// Effective user id, in the initial namespace.
     pub uid: u32,
+    /// Version of the policy that judged; 0 where none had anything to say.
+    pub policy: u32,
+    /// The rule that decided: see [`crate::rules`].
+    pub rule: u16,
+    /// [`crate::rules::Verdict`]; 0 where nothing was judged, which is allowed.
+    pub verdict: u8,
+    /// Padding, zero.
+    pub pad: u8,
 }
 
 /// Where a text of the tail came from and what it is worth.
@@ -218,7 +226,7 @@ pub struct NetBody {
 
 // The layout is a promise between two compilations: a change here is a change of the ABI.
 const _: () = {
-    assert!(size_of::<RecordHeader>() == 48);
+    assert!(size_of::<RecordHeader>() == 56);
     assert!(offset_of!(RecordHeader, session) == 16);
     assert!(offset_of!(RecordHeader, pid) == 32);
     assert!(size_of::<PathDesc>() == 16);

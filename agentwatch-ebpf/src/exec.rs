@@ -11,6 +11,7 @@ use aya_ebpf::{
 };
 
 use crate::{
+    judge::Judgement,
     kernel::{Address, at_most, field, offset, repeat},
     maps::SESSIONS,
     path::{self, Place, Walk},
@@ -106,6 +107,8 @@ fn report(member: &Member, image: &Image) {
         cgroup: cgroup_id(image.task),
     );
     member.set_flags(member.flags & !(process_flag::BEGUN | process_flag::EXECUTING));
+    record.judged(&member.exec_judgement());
+    member.note_exec(&Judgement::NONE);
     if member.flags & process_flag::BEGUN != 0 {
         // SAFETY: a copy of plain data.
         if let Some(session) = unsafe { SESSIONS.get(member.session) } {

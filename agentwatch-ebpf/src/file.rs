@@ -1,12 +1,17 @@
 //! Files opened, and the working directory.
 
-use agentwatch_common::{kind::RecordKind, record::FileBody};
+use agentwatch_common::{
+    kind::RecordKind,
+    record::{FileBody, PathDesc},
+    rules::op,
+};
 use aya_ebpf::{
     macros::{fentry, lsm},
     programs::{FEntryContext, LsmContext},
 };
 
 use crate::{
+    judge::{Court, Judgement, Ops, bit},
     kernel::{Address, field, offset, read_field},
     path::{self, Place},
     record::{Record, fill, part},
@@ -56,8 +61,19 @@ pub fn file_open(ctx: LsmContext) -> i32 {
     if place.magic() == PID_FS_MAGIC {
         return 0;
     }
-    report_one(&member, RecordKind::FileOpen, place, Facts { flags, mode, ..Facts::NONE });
-    0
+    report_one(&member, RecordKind::FileOpen, place, Facts { flags, mode, ..Facts::NONE }, ops_of(flags))
+}
+
+/// What an open with these flags asks for.
+#[inline(always)]
+fn ops_of(flags: u32) -> Ops {
+    const O_ACCMODE: u32 = 3;
+    const O_TRUNC: u32 = 0o1000;
+    let access = flags & O_ACCMODE;
+    // 0 reads, 1 writes, 2 does both; 3 stands for both permissions without either.
+    let mut ops = if access == 1 { 0 } else { bit(op::READ) };
+    ops |= if access == 0 { 0 } else { bit(op::WRITE) };
+    ops | if flags & O_TRUNC == 0 { 0 } else { bit(op::DELETE) | bit(op::WRITE) }
 }
 
 /// `fs/fs_struct.c`, `void set_fs_pwd(struct fs_struct *fs, const struct path *path)`, since 2.6.
@@ -66,43 +82,99 @@ pub fn file_open(ctx: LsmContext) -> i32 {
 #[fentry(function = "set_fs_pwd")]
 pub fn change_cwd(ctx: FEntryContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
-    report_one(&member, RecordKind::Cwd, Place::read(ctx.arg(1)), Facts::NONE);
-    0
+    report_one(&member, RecordKind::Cwd, Place::read(ctx.arg(1)), Facts::NONE, 0)
 }
 
-/// Reports an act on one file.
+/// Judges and reports an act on one file; gives what the hook returns.
 #[inline(always)]
-pub fn report_one(member: &Member, kind: RecordKind, place: Place, facts: Facts) {
-    let Some((record, body)) = begin(member, kind, place, facts) else { return };
-    path::append(&record, place, part!(body, path), part!(body, path_fs));
-    record.submit(member, kind, path::used(record.walk()));
-    record.release();
+pub fn report_one(member: &Member, kind: RecordKind, place: Place, facts: Facts, ops: Ops) -> i32 {
+    let court = Court::of(member, ops);
+    let Some((record, body)) = begin(member, kind, place, facts) else { return unseen(&court) };
+    let judgement = look(&record, place, [part!(body, path), part!(body, path_fs)], &court, [ops, 0]);
+    finish(record, member, kind, judgement)
 }
 
-/// Reports an act on two files.
+/// The same with an act on two files, each with what is asked about it. The second half of what is asked is for rules
+/// alone, whatever the agent's default is.
 #[inline(always)]
-pub fn report_two(member: &Member, kind: RecordKind, places: [Place; 2], facts: Facts) {
-    let Some((record, body)) = begin(member, kind, places[0], facts) else { return };
-    path::append(&record, places[0], part!(body, path), part!(body, path_fs));
-    path::append(&record, places[1], part!(body, path_to), part!(body, path_to_fs));
+pub fn report_two(
+    member: &Member,
+    kind: RecordKind,
+    places: [Place; 2],
+    facts: Facts,
+    ops: [[Ops; 2]; 2],
+) -> i32 {
+    let court = Court::of(member, ops[0][0] | ops[0][1] | ops[1][0]);
+    let Some((record, body)) = begin(member, kind, places[0], facts) else { return unseen(&court) };
+    let first = look(&record, places[0], [part!(body, path), part!(body, path_fs)], &court, ops[0]);
+    let second = look(&record, places[1], [part!(body, path_to), part!(body, path_to_fs)], &court, ops[1]);
     fill!(body, ino_to: places[1].ino());
-    record.submit(member, kind, path::used(record.walk()));
-    record.release();
+    finish(record, member, kind, first.or_stricter(second))
 }
 
-/// Reports an act on one file with a text that the caller gave, in kernel memory.
+/// The same with an act on one file and a text that the caller gave, in kernel memory.
 #[inline(always)]
-pub fn report_with_text(member: &Member, kind: RecordKind, place: Place, text: Address, facts: Facts) {
-    let Some((record, body)) = begin(member, kind, place, facts) else { return };
-    path::append(&record, place, part!(body, path), part!(body, path_fs));
+pub fn report_with_text(
+    member: &Member,
+    kind: RecordKind,
+    place: Place,
+    text: Address,
+    facts: Facts,
+    ops: Ops,
+) -> i32 {
+    let court = Court::of(member, ops);
+    let Some((record, body)) = begin(member, kind, place, facts) else { return unseen(&court) };
+    let judgement = look(&record, place, [part!(body, path), part!(body, path_fs)], &court, [ops, 0]);
     path::append_text(&record, text, part!(body, path_to));
+    finish(record, member, kind, judgement)
+}
+
+/// Appends the path of a place, and has it judged.
+#[inline(always)]
+pub fn look(
+    record: &Record,
+    place: Place,
+    descs: [*mut PathDesc; 2],
+    court: &Option<Court>,
+    ops: [Ops; 2],
+) -> Judgement {
+    let elsewhere = path::append_whole(record, place, descs[0]);
+    let judgement = match court {
+        Some(court) => court.on_path(record, ops[0], ops[1]),
+        None => Judgement::NONE,
+    };
+    if elsewhere {
+        path::append_within(record, place, descs[1]);
+    }
+    judgement
+}
+
+/// No buffer was free, and the loss is counted. What cannot be looked at is refused where there are rules about it.
+#[inline(always)]
+fn unseen(court: &Option<Court>) -> i32 {
+    match court {
+        Some(court) => court.undecided().carry_out(),
+        None => 0,
+    }
+}
+
+/// Submits a record, and carries out what was decided.
+#[inline(always)]
+fn finish(record: Record, member: &Member, kind: RecordKind, judgement: Judgement) -> i32 {
+    record.judged(&judgement);
     record.submit(member, kind, path::used(record.walk()));
     record.release();
+    judgement.carry_out()
 }
 
 /// Takes a buffer and fills in what is no path.
 #[inline(always)]
-fn begin(member: &Member, kind: RecordKind, place: Place, facts: Facts) -> Option<(Record, *mut FileBody)> {
+pub fn begin(
+    member: &Member,
+    kind: RecordKind,
+    place: Place,
+    facts: Facts,
+) -> Option<(Record, *mut FileBody)> {
     let record = Record::take::<FileBody>(member, kind)?;
     let body = record.body::<FileBody>();
     fill!(

@@ -3,15 +3,21 @@
 //! The `path_*` hooks know the mount and so the whole path; `CONFIG_SECURITY_PATH` brings them. Those on
 //! extended attributes know only the name, and their path is given within its file system.
 
-use agentwatch_common::kind::RecordKind;
+use agentwatch_common::{kind::RecordKind, rules::op};
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 
 use crate::{
     file::{Facts, report_one, report_two, report_with_text},
+    judge::{Ops, bit},
     kernel::{Address, offset, pointer},
     path::Place,
     session::Member,
 };
+
+/// `renameat2` with this flag puts each of two files in the other's place.
+const RENAME_EXCHANGE: u32 = 2;
+/// A file can be emptied by it: the hooks do not tell the length that is left.
+const TRUNCATE: Ops = bit(op::WRITE) | bit(op::DELETE);
 
 /// A name in the folder that a hook got as `const struct path *dir`.
 #[inline(always)]
@@ -25,8 +31,7 @@ fn name_in(dir: Address, dentry: Address) -> Place {
 pub fn file_create(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
     let facts = Facts { mode: ctx.arg::<u32>(2) & 0xffff, ..Facts::NONE };
-    report_one(&member, RecordKind::FileCreate, name_in(ctx.arg(0), ctx.arg(1)), facts);
-    0
+    report_one(&member, RecordKind::FileCreate, name_in(ctx.arg(0), ctx.arg(1)), facts, bit(op::WRITE))
 }
 
 /// `fs/namei.c`, `do_mkdirat()`:
@@ -35,24 +40,23 @@ pub fn file_create(ctx: LsmContext) -> i32 {
 pub fn file_mkdir(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
     let facts = Facts { mode: ctx.arg::<u32>(2) & 0xffff, ..Facts::NONE };
-    report_one(&member, RecordKind::FileMkdir, name_in(ctx.arg(0), ctx.arg(1)), facts);
-    0
+    report_one(&member, RecordKind::FileMkdir, name_in(ctx.arg(0), ctx.arg(1)), facts, bit(op::WRITE))
 }
 
 /// `fs/namei.c`, `do_rmdir()`: `int path_rmdir(const struct path *dir, struct dentry *dentry)`, since 2.6.29.
 #[lsm(hook = "path_rmdir")]
 pub fn file_rmdir(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
-    report_one(&member, RecordKind::FileRmdir, name_in(ctx.arg(0), ctx.arg(1)), Facts::NONE);
-    0
+    let place = name_in(ctx.arg(0), ctx.arg(1));
+    report_one(&member, RecordKind::FileRmdir, place, Facts::NONE, bit(op::DELETE))
 }
 
 /// `fs/namei.c`, `do_unlinkat()`: `int path_unlink(const struct path *dir, struct dentry *dentry)`, since 2.6.29.
 #[lsm(hook = "path_unlink")]
 pub fn file_delete(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
-    report_one(&member, RecordKind::FileDelete, name_in(ctx.arg(0), ctx.arg(1)), Facts::NONE);
-    0
+    let place = name_in(ctx.arg(0), ctx.arg(1));
+    report_one(&member, RecordKind::FileDelete, place, Facts::NONE, bit(op::DELETE))
 }
 
 /// `fs/namei.c`, `do_renameat2()`: `int path_rename(const struct path *old_dir, struct dentry *old_dentry,
@@ -63,8 +67,11 @@ pub fn file_rename(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
     let places = [name_in(ctx.arg(0), ctx.arg(1)), name_in(ctx.arg(2), ctx.arg(3))];
     let facts = Facts { flags: ctx.arg(4), ..Facts::NONE };
-    report_two(&member, RecordKind::FileRename, places, facts);
-    0
+    // What is renamed away is gone from its place; what was at the other place is gone, or comes to this one.
+    let exchange = if facts.flags & RENAME_EXCHANGE == 0 { 0 } else { bit(op::WRITE) };
+    let over = if places[1].ino() == 0 { 0 } else { bit(op::DELETE) };
+    let ops = [[bit(op::DELETE) | exchange, 0], [bit(op::WRITE) | over, 0]];
+    report_two(&member, RecordKind::FileRename, places, facts, ops)
 }
 
 /// `fs/namei.c`, `do_linkat()`: `int path_link(struct dentry *old_dentry, const struct path *new_dir,
@@ -73,8 +80,15 @@ pub fn file_rename(ctx: LsmContext) -> i32 {
 pub fn file_link(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
     let places = [name_in(ctx.arg(1), ctx.arg(0)), name_in(ctx.arg(1), ctx.arg(2))];
-    report_two(&member, RecordKind::FileLink, places, Facts::NONE);
-    0
+    // A second name would be a way round every rule on the first.
+    let any_rule = bit(op::READ) | bit(op::EXEC) | bit(op::DELETE);
+    report_two(
+        &member,
+        RecordKind::FileLink,
+        places,
+        Facts::NONE,
+        [[bit(op::WRITE), any_rule], [bit(op::WRITE), 0]],
+    )
 }
 
 /// `fs/namei.c`, `do_symlinkat()`: `int path_symlink(const struct path *dir, struct dentry *dentry,
@@ -83,8 +97,7 @@ pub fn file_link(ctx: LsmContext) -> i32 {
 pub fn file_symlink(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
     let place = name_in(ctx.arg(0), ctx.arg(1));
-    report_with_text(&member, RecordKind::FileSymlink, place, ctx.arg(2), Facts::NONE);
-    0
+    report_with_text(&member, RecordKind::FileSymlink, place, ctx.arg(2), Facts::NONE, bit(op::WRITE))
 }
 
 /// `fs/open.c`, `vfs_truncate()`: `int path_truncate(const struct path *path)`, since 2.6.29. Before 6.2 also
@@ -92,8 +105,7 @@ pub fn file_symlink(ctx: LsmContext) -> i32 {
 #[lsm(hook = "path_truncate")]
 pub fn file_truncate_path(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
-    report_one(&member, RecordKind::FileTruncate, Place::read(ctx.arg(0)), Facts::NONE);
-    0
+    report_one(&member, RecordKind::FileTruncate, Place::read(ctx.arg(0)), Facts::NONE, TRUNCATE)
 }
 
 /// `fs/open.c`, `do_ftruncate()`, and `fs/namei.c`, `handle_truncate()`:
@@ -103,8 +115,7 @@ pub fn file_truncate_open(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
     let file: Address = ctx.arg(0);
     let place = Place::read(file.wrapping_add(offset!(file_f_path)));
-    report_one(&member, RecordKind::FileTruncate, place, Facts::NONE);
-    0
+    report_one(&member, RecordKind::FileTruncate, place, Facts::NONE, TRUNCATE)
 }
 
 /// `fs/open.c`, `chmod_common()`: `int path_chmod(const struct path *path, umode_t mode)`, since 3.1.
@@ -112,8 +123,7 @@ pub fn file_truncate_open(ctx: LsmContext) -> i32 {
 pub fn file_mode(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
     let facts = Facts { mode: ctx.arg::<u32>(1) & 0xffff, ..Facts::NONE };
-    report_one(&member, RecordKind::FileMode, Place::read(ctx.arg(0)), facts);
-    0
+    report_one(&member, RecordKind::FileMode, Place::read(ctx.arg(0)), facts, bit(op::WRITE))
 }
 
 /// `fs/open.c`, `chown_common()`: `int path_chown(const struct path *path, kuid_t uid, kgid_t gid)`, since
@@ -122,8 +132,7 @@ pub fn file_mode(ctx: LsmContext) -> i32 {
 pub fn file_owner(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
     let facts = Facts { uid: ctx.arg(1), gid: ctx.arg(2), ..Facts::NONE };
-    report_one(&member, RecordKind::FileOwner, Place::read(ctx.arg(0)), facts);
-    0
+    report_one(&member, RecordKind::FileOwner, Place::read(ctx.arg(0)), facts, bit(op::WRITE))
 }
 
 /// `fs/xattr.c`, `__vfs_setxattr_locked()`: `int inode_setxattr(struct mnt_idmap *idmap,
@@ -132,8 +141,7 @@ pub fn file_owner(ctx: LsmContext) -> i32 {
 pub fn file_xattr_set(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
     let place = Place { mnt: core::ptr::null(), dentry: ctx.arg(1) };
-    report_with_text(&member, RecordKind::FileXattr, place, ctx.arg(2), Facts::NONE);
-    0
+    report_with_text(&member, RecordKind::FileXattr, place, ctx.arg(2), Facts::NONE, 0)
 }
 
 /// `fs/xattr.c`, `__vfs_removexattr_locked()`: `int inode_removexattr(struct mnt_idmap *idmap,
@@ -142,6 +150,5 @@ pub fn file_xattr_set(ctx: LsmContext) -> i32 {
 pub fn file_xattr_remove(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
     let place = Place { mnt: core::ptr::null(), dentry: ctx.arg(1) };
-    report_with_text(&member, RecordKind::FileXattr, place, ctx.arg(2), Facts::NONE);
-    0
+    report_with_text(&member, RecordKind::FileXattr, place, ctx.arg(2), Facts::NONE, 0)
 }

@@ -4,6 +4,7 @@ use agentwatch_common::{
     limits,
     maps::{Automaton, CgroupEntry, LossKey, ProcessEntry, SessionEntry, control},
     offsets::Offsets,
+    rules::{self, Decision, DecisionKey, RuleAutomaton, View, WindowTime},
 };
 use aya_ebpf::{
     macros::map,
@@ -46,3 +47,15 @@ pub static SCRATCH: Array<Scratch> = Array::pinned(limits::SCRATCH_PER_CPU, 0);
 /// The automaton that finds agents.
 #[map]
 pub static AUTOMATON: Array<Automaton> = Array::pinned(1, 0);
+/// The automata of the rules, one for each slot.
+#[map]
+pub static RULES: Array<RuleAutomaton> = Array::pinned(rules::SLOTS, 0);
+/// How agents are judged, by slot and number.
+#[map]
+pub static VIEWS: Array<View> = Array::pinned(rules::SLOTS * rules::VIEWS, 0);
+/// What sets of patterns mean.
+#[map]
+pub static DECISIONS: HashMap<DecisionKey, Decision> = HashMap::pinned(limits::DECISIONS, 0);
+/// Times at which rules count, by slot and number.
+#[map]
+pub static WINDOWS: Array<WindowTime> = Array::pinned(rules::SLOTS * rules::WINDOWS, 0);

@@ -56,6 +56,21 @@ pub struct Walk {
     flags: u64,
     components: u64,
     finished: u64,
+    reading: Reading,
+    /// Where each name of the last walk begins in the tail, the deepest first.
+    names: [u32; PATH_COMPONENTS as usize],
+}
+
+/// Where the reading of a path from the root down stands, kept here for the same reason.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Reading {
+    /// Names that are still to be begun.
+    pub names: u64,
+    /// Where in the tail the next byte is.
+    pub at: u64,
+    /// 1 when a name was begun.
+    pub begun: u64,
 }
 
 /// Reads and writes fields of the walk in memory, each time.
@@ -77,16 +92,58 @@ macro_rules! state {
 /// system, from which the daemon finds the path in the initial namespace.
 #[inline(always)]
 pub fn append(record: &Record, place: Place, whole: *mut PathDesc, within: *mut PathDesc) {
-    let (tail, walk) = (record.tail(), record.walk());
-    if follow(tail, walk, &place, whole) & u64::from(path_flag::OTHER_NS) != 0 {
-        follow(tail, walk, &Place { mnt: core::ptr::null(), dentry: place.dentry }, within);
+    if append_whole(record, place, whole) {
+        append_within(record, place, within);
     }
+}
+
+/// The first walk of [`append`]; true where there must be a second.
+#[inline(always)]
+pub fn append_whole(record: &Record, place: Place, desc: *mut PathDesc) -> bool {
+    follow(record.tail(), record.walk(), &place, desc) & u64::from(path_flag::OTHER_NS) != 0
+}
+
+/// The second walk of [`append`].
+#[inline(always)]
+pub fn append_within(record: &Record, place: Place, desc: *mut PathDesc) {
+    follow(record.tail(), record.walk(), &Place { mnt: core::ptr::null(), dentry: place.dentry }, desc);
 }
 
 /// One walk of those of [`append`].
 #[inline(always)]
 pub fn append_one(record: &Record, place: Place, desc: *mut PathDesc) {
     follow(record.tail(), record.walk(), &place, desc);
+}
+
+/// How many names the last walk found.
+#[inline(always)]
+pub fn names(walk: *const Walk) -> u64 {
+    state!(walk, components)
+}
+
+/// Where a name of the last walk begins in the tail; they are numbered from 0, the deepest first.
+#[inline(always)]
+pub fn name_at(walk: *const Walk, number: u64) -> u32 {
+    // SAFETY: masked to the array, which lies in a scratch buffer in use.
+    unsafe { (&raw const (*walk).names).cast::<u32>().add(number as usize & NAMES_MASK).read_volatile() }
+}
+
+/// Where the reading of the path stands.
+#[inline(always)]
+pub fn reading(walk: *const Walk) -> Reading {
+    state!(walk, reading)
+}
+
+/// Keeps where the reading of the path stands.
+#[inline(always)]
+pub fn set_reading(walk: *mut Walk, reading: Reading) {
+    state!(walk, reading = reading);
+}
+
+/// Whether the last walk found the whole path.
+#[inline(always)]
+pub fn is_whole(walk: *const Walk) -> bool {
+    state!(walk, flags) & u64::from(path_flag::TRUNCATED | path_flag::FAULT) == 0
 }
 
 /// Says where the next text of the tail begins: 0 for a new record.
@@ -119,6 +176,7 @@ fn follow(tail: *mut u8, walk: *mut Walk, place: &Place, desc: *mut PathDesc) ->
     let mut flags = state!(walk, flags);
     if state!(walk, finished) == 0 {
         flags |= u64::from(path_flag::TRUNCATED);
+        state!(walk, flags = flags);
     }
     let mut mount_ns = 0;
     if !within_fs {
@@ -154,6 +212,9 @@ extern "C" fn step_of(_index: u32, buffers: &mut Buffers) -> i64 {
     0
 }
 
+const NAMES_MASK: usize = PATH_COMPONENTS as usize - 1;
+const _: () = assert!(PATH_COMPONENTS.is_power_of_two());
+
 const WITHIN_FS: u64 = path_flag::WITHIN_FS as u64;
 
 /// One name up, or from a mount's root to the place where it is mounted. True at the end.
@@ -187,7 +248,12 @@ fn step(tail: *mut u8, walk: *mut Walk) -> bool {
         return true;
     }
     state!(walk, at = at + read as u64);
-    state!(walk, components = state!(walk, components) + 1);
+    let number = state!(walk, components);
+    // SAFETY: masked to the array, which lies in a scratch buffer in use.
+    unsafe {
+        (&raw mut (*walk).names).cast::<u32>().add(number as usize & NAMES_MASK).write_volatile(at as u32)
+    };
+    state!(walk, components = number + 1);
     state!(walk, dentry = parent as usize);
     alone
 }

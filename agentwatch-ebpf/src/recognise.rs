@@ -2,14 +2,17 @@
 
 use agentwatch_common::{
     kind::{Attribution, LossReason, RecordKind},
-    limits::MATCH_COMMAND_BYTES,
+    limits::{MATCH_COMMAND_BYTES, NAME_BYTES},
     maps::{control, process_flag},
     record::ExecBody,
+    rules::op,
 };
 use aya_ebpf::{
     helpers::{
         bpf_get_current_pid_tgid,
-        generated::{bpf_copy_from_user, bpf_probe_read_kernel_str, bpf_probe_read_user_str},
+        generated::{
+            bpf_copy_from_user, bpf_probe_read_kernel_str, bpf_probe_read_user_str, bpf_send_signal,
+        },
     },
     macros::lsm,
     programs::LsmContext,
@@ -17,6 +20,7 @@ use aya_ebpf::{
 
 use crate::{
     automaton::{GLANCE_BYTES, Matching, Text},
+    judge::{Court, Judgement, SIGKILL, bit},
     kernel::{Address, at_most, field, offset, pointer, repeat},
     path::{self, Place},
     process::{cgroup_entry, cgroup_id},
@@ -34,7 +38,12 @@ use crate::{
 /// since 5.11), so that arguments can always be read.
 #[lsm(hook = "bprm_committed_creds", sleepable)]
 pub fn process_recognise(ctx: LsmContext) -> i32 {
-    attribute(&Incoming::read(ctx.arg(0)));
+    let image = Incoming::read(ctx.arg(0));
+    // Before it may become another session's: what a session starts it answers for.
+    if let Some(member) = Member::current() {
+        judge_command(&member, &image);
+    }
+    attribute(&image);
     if let Some(member) = Member::current() {
         if member.flags & process_flag::EXECUTING != 0 {
             // The event of the exec before never came.
@@ -43,6 +52,43 @@ pub fn process_recognise(ctx: LsmContext) -> i32 {
         member.set_flags(member.flags | process_flag::EXECUTING);
     }
     0
+}
+
+/// Judges the command line. There is no way back to the old program: what is refused ends before its first instruction.
+#[inline(never)]
+fn judge_command(member: &Member, image: &Incoming) {
+    let Some(court) = Court::of(member, bit(op::RUN)) else { return };
+    let judgement = match Record::take::<ExecBody>(member, RecordKind::Exec) {
+        Some(record) => {
+            let judgement = command_judgement(&court, &record, image);
+            record.release();
+            judgement
+        }
+        None => court.undecided(),
+    };
+    member.note_exec(&member.exec_judgement().or_stricter(judgement));
+    if judgement.refuses() {
+        // SAFETY: a helper that takes a number.
+        unsafe { bpf_send_signal(SIGKILL) };
+    }
+}
+
+/// The judgement on a command line, with a buffer.
+#[inline(always)]
+fn command_judgement(court: &Court, record: &Record, image: &Incoming) -> Judgement {
+    let len = at_most(image.len, u64::from(MATCH_COMMAND_BYTES));
+    // Once more, and as a mask: of the copy that the helper gets the verifier has seen no bound.
+    let bytes = core::hint::black_box(len as u32) & (MATCH_COMMAND_BYTES * 2 - 1);
+    let name = pointer(image.place().dentry, offset!(dentry_d_name) + offset!(qstr_name));
+    // SAFETY: the tail has room for both texts, one behind the other.
+    let (arguments, named) = unsafe {
+        let behind = record.tail().add(MATCH_COMMAND_BYTES as usize);
+        (
+            bpf_copy_from_user(record.tail().cast(), bytes, image.args as *const _),
+            bpf_probe_read_kernel_str(behind.cast(), NAME_BYTES as u32, name.cast()),
+        )
+    };
+    if arguments != 0 || named <= 0 { court.undecided() } else { court.on_command(record, len, image.count) }
 }
 
 /// Finds out to which session the process belongs with its new program.

@@ -17,6 +17,7 @@ use aya_ebpf::{
 
 use crate::{
     atomic,
+    judge::Judgement,
     kernel::{at_most, constant},
     maps::{CONTROL, EVENTS, LOSSES, SCRATCH, SCRATCH_SLOTS},
     path::{self, Walk},
@@ -94,7 +95,21 @@ impl Record {
         };
         let record = Self { scratch, fixed: size_of::<RecordHeader>() + size_of::<B>() };
         path::set_used(record.walk(), 0);
+        record.judged(&Judgement::NONE);
         Some(record)
+    }
+
+    /// Notes what was decided about what the record tells.
+    #[inline(always)]
+    pub fn judged(&self, judgement: &Judgement) {
+        let header = self.start().cast::<RecordHeader>();
+        // SAFETY: the record starts with room for a header, aligned to 8.
+        unsafe {
+            (&raw mut (*header).policy).write(judgement.policy);
+            (&raw mut (*header).rule).write(judgement.rule);
+            (&raw mut (*header).verdict).write(judgement.verdict);
+            (&raw mut (*header).pad).write(0);
+        }
     }
 
     /// First byte of the record.

@@ -11,6 +11,7 @@ use aya_ebpf::helpers::{
 
 use crate::{
     atomic,
+    judge::Judgement,
     kernel::field,
     maps::{CONTROL, PROCESSES, SESSIONS},
     record::{ANY, count_loss},
@@ -80,6 +81,29 @@ impl Member {
         if let Some(entry) = PROCESSES.get_ptr_mut(self.pid) {
             // SAFETY: a valid map value of this very process.
             unsafe { (&raw mut (*entry).flags).write(flags) };
+        }
+    }
+
+    /// Notes what was decided about the exec that is under way, for its event.
+    #[inline(always)]
+    pub fn note_exec(&self, judgement: &Judgement) {
+        if let Some(entry) = PROCESSES.get_ptr_mut(self.pid) {
+            // SAFETY: a valid map value of this very process.
+            unsafe {
+                (&raw mut (*entry).policy).write(judgement.policy);
+                (&raw mut (*entry).rule).write(judgement.rule);
+                (&raw mut (*entry).verdict).write(judgement.verdict);
+            }
+        }
+    }
+
+    /// What was decided about the exec that is under way.
+    #[inline(always)]
+    pub fn exec_judgement(&self) -> Judgement {
+        // SAFETY: a copy of plain data.
+        match unsafe { PROCESSES.get(self.pid) } {
+            Some(entry) => Judgement { policy: entry.policy, rule: entry.rule, verdict: entry.verdict },
+            None => Judgement::NONE,
         }
     }
 
@@ -166,7 +190,10 @@ pub fn begin(pid: u32, start_ns: u64, beginning: &Beginning) -> Option<u64> {
 /// Puts a process into a session; counts a loss where there is no room.
 #[inline(always)]
 pub fn join(pid: u32, start_ns: u64, session: u64, agent: u32, flags: u32) -> bool {
-    let entry = ProcessEntry { session, start_ns, start_ticks: 0, agent, flags };
+    let judged = Judgement::NONE;
+    let (policy, rule, verdict) = (judged.policy, judged.rule, judged.verdict);
+    let entry =
+        ProcessEntry { session, start_ns, start_ticks: 0, agent, flags, policy, rule, verdict, pad: 0 };
     let joined = PROCESSES.insert(pid, entry, ANY).is_ok();
     if !joined {
         count_loss(session, RecordKind::Fork, LossReason::ProcessTableFull);

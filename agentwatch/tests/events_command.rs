@@ -36,6 +36,8 @@ fn event(seconds: u64, session: &str, path: &str) -> Event {
         verdict: Verdict::Allowed,
         rule: None,
         reason: None,
+        policy: None,
+        errno: None,
         count: 1,
         time_last: None,
     }

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use agentwatch::event::bytes::encode;
 use agentwatch::event::{
-    Child, Encoding, Event, Exit, File, How, Kind, Loss, Network, ObservedText, Op, Process, Verdict,
+    Child, Encoding, Event, Exit, File, How, Kind, Loss, Network, ObservedText, Op, PolicyVersion, Process,
+    Verdict,
 };
 use agentwatch::log::Line;
 use agentwatch::output::{Form, Style};
@@ -53,6 +54,8 @@ fn bare(seq: u64, kind: Kind) -> Event {
         verdict: Verdict::Allowed,
         rule: None,
         reason: None,
+        policy: None,
+        errno: None,
         count: 1,
         time_last: None,
     }
@@ -151,6 +154,8 @@ fn full(seq: u64) -> Event {
         verdict: Verdict::WouldDeny,
         rule: Some("keep away from production".into()),
         reason: Some("the rule `keep away from production` covers it".into()),
+        policy: Some(PolicyVersion { version: 7, hash: "0a1b2c".into() }),
+        errno: Some("EPERM".into()),
         count: 12,
         time_last: Some("2026-11-21T03:37:13.000000001Z".into()),
     }

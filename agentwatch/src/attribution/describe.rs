@@ -32,6 +32,8 @@ pub fn event(host: &Host, time_ns: u64, kind: Kind, op: Option<Op>) -> Event {
         verdict: Verdict::Allowed,
         rule: None,
         reason: None,
+        policy: None,
+        errno: None,
         count: 1,
         time_last: None,
     }

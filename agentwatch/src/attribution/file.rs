@@ -46,6 +46,8 @@ pub fn kind_of(kind: RecordKind, act: &FileAct<'_>) -> Option<(Kind, Option<Op>)
         RecordKind::FileXattr => (Kind::FileXattr, Some(Op::Write)),
         RecordKind::FileMkdir => (Kind::FileMkdir, Some(Op::Write)),
         RecordKind::FileRmdir => (Kind::FileRmdir, Some(Op::Delete)),
+        RecordKind::ExecRefused => (Kind::ProcessExec, Some(Op::Exec)),
+        RecordKind::FileMap => (Kind::FileMap, Some(Op::Exec)),
         RecordKind::Mount => (Kind::Mount, None),
         RecordKind::Unmount => (Kind::Unmount, None),
         _ => return None,

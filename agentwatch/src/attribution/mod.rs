@@ -7,6 +7,7 @@ mod container;
 mod describe;
 mod exec;
 mod file;
+mod judged;
 mod mounts;
 mod network;
 mod process;
@@ -16,6 +17,7 @@ mod state;
 mod tests;
 
 pub use container::container_of;
+pub use judged::{Judge, JudgeRule, Judges};
 pub use mounts::Mounts;
 pub use process::{Process, ProcessSeen, Processes};
 pub use session::{Beginning, Saved, Session, Sessions};

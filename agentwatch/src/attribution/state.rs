@@ -13,7 +13,7 @@ use agentwatch_common::{
 };
 
 use super::{
-    Beginning, Mounts, Process, ProcessSeen, Processes, Sessions, describe,
+    Beginning, Judges, Mounts, Process, ProcessSeen, Processes, Sessions, describe,
     exec::{self, Pending},
     file, network,
     process::{Image, Text},
@@ -63,6 +63,8 @@ pub struct Attribution {
     pub host: Host,
     /// All agents.
     pub table: Arc<AgentTable>,
+    /// The policies that judge.
+    pub judges: Judges,
     /// All sessions.
     pub sessions: Sessions,
     /// Their processes.
@@ -83,6 +85,7 @@ impl Attribution {
         Self {
             host,
             table,
+            judges: Judges::default(),
             sessions,
             processes: Processes::default(),
             facts,
@@ -177,7 +180,22 @@ impl Attribution {
         }
         let mut event = self.event(header, Kind::ProcessExec, Some(Op::Exec), out);
         event.command = Some(Text::from_vec(exec::command_line(&program, args)).text);
+        self.judge(header, &mut event);
+        if is_refusal(event.verdict) {
+            // A refused file is not started at all, and told by another record.
+            event.op = Some(Op::Run);
+        }
         out.push(event);
+    }
+
+    /// Says in an event what was decided, and counts it.
+    fn judge(&mut self, header: &RecordHeader, event: &mut Event) {
+        self.judges.describe(header, event);
+        if is_refusal(event.verdict)
+            && let Some(session) = self.sessions.get_mut(header.session)
+        {
+            session.denials += 1;
+        }
     }
 
     fn why_exec(&self, agent: u32, program: &[u8], args: &[u8]) -> Option<Recognised> {
@@ -252,6 +270,7 @@ impl Attribution {
         let file = file::file_of(record.kind, act, &self.mounts);
         let mut event = self.event(&record.header, kind, op, out);
         event.file = Some(file);
+        self.judge(&record.header, &mut event);
         out.push(event);
     }
 
@@ -262,6 +281,7 @@ impl Attribution {
         let network = network::network_of(record.kind, act, &cwd.text, &self.mounts);
         let mut event = self.event(&record.header, kind, op, out);
         event.network = Some(network);
+        self.judge(&record.header, &mut event);
         out.push(event);
     }
 
@@ -386,6 +406,9 @@ impl Attribution {
         let more = count.saturating_sub(1);
         if let Some(session) = self.sessions.get_mut(session) {
             session.events += more;
+            if is_refusal(event.verdict) {
+                session.denials += more;
+            }
         }
         let process = event.process.as_ref().and_then(|one| self.processes.get(one.pid, one.start_time));
         if let (Some(process), Some(op)) = (process, event.op) {
@@ -441,10 +464,15 @@ impl Attribution {
 }
 
 /// The kind of event that a record of this kind would have become.
+/// Whether the operation did not happen.
+fn is_refusal(verdict: event::Verdict) -> bool {
+    matches!(verdict, event::Verdict::Held | event::Verdict::Denied | event::Verdict::Killed)
+}
+
 fn loss_kind(kind: RecordKind) -> &'static str {
     match kind {
         RecordKind::Fork => "process.fork",
-        RecordKind::Exec | RecordKind::ExecArgs => "process.exec",
+        RecordKind::Exec | RecordKind::ExecArgs | RecordKind::ExecRefused => "process.exec",
         RecordKind::Exit => "process.exit",
         RecordKind::Cwd => "process.cwd",
         RecordKind::Join => "session.start",
@@ -460,6 +488,7 @@ fn loss_kind(kind: RecordKind) -> &'static str {
         RecordKind::FileXattr => "file.xattr",
         RecordKind::FileMkdir => "file.mkdir",
         RecordKind::FileRmdir => "file.rmdir",
+        RecordKind::FileMap => "file.map",
         RecordKind::Mount => "mount",
         RecordKind::Unmount => "unmount",
         RecordKind::NetConnect => "net.connect",

@@ -50,7 +50,7 @@ impl Bench {
     fn apply(&mut self, kind: RecordKind, session: u64, (pid, start): (u32, u64), rest: &[u8]) -> Vec<Event> {
         self.time += 1;
         let mut bytes = Vec::new();
-        bytes.extend((48 + rest.len() as u32).to_le_bytes());
+        bytes.extend((56 + rest.len() as u32).to_le_bytes());
         bytes.extend(kind.raw().to_le_bytes());
         bytes.extend(ABI.to_le_bytes());
         for word in [self.time, session, start] {
@@ -59,6 +59,8 @@ impl Bench {
         for word in [pid, pid, 1, 1000] {
             bytes.extend(word.to_le_bytes());
         }
+        // Not judged.
+        bytes.extend([0; 8]);
         bytes.extend(rest);
         let mut out = Vec::new();
         self.state.apply(&decode(&bytes).unwrap(), &bytes, &mut out);

@@ -92,6 +92,11 @@ pub fn adopt_running(
     joined
 }
 
+/// An entry for a process that the daemon puts into a session.
+fn process_entry(session: u64, id: ProcId, agent: u32, flags: u32) -> ProcessEntry {
+    ProcessEntry { session, start_ticks: id.start_ticks, agent, flags, ..ProcessEntry::default() }
+}
+
 /// Whether an entry of the kernel means this process.
 fn is_process(entry: &ProcessEntry, id: ProcId) -> bool {
     let ticks = if entry.start_ns == 0 { entry.start_ticks } else { entry.start_ns / NS_PER_TICK };
@@ -174,7 +179,7 @@ fn mark(
     out: &mut Vec<Event>,
 ) -> bool {
     let flags = if root { process_flag::ROOT } else { 0 };
-    let entry = ProcessEntry { session: number, start_ns: 0, start_ticks: id.start_ticks, agent, flags };
+    let entry = process_entry(number, id, agent, flags);
     if let Err(error) = maps.processes.insert(id.pid, Shared(entry), 0) {
         tracing::warn!(pid = id.pid, %error, "cannot follow a process of a session");
         return false;
@@ -203,7 +208,7 @@ pub fn launch(
         maps.processes.get(&id.pid, 0).ok().map(|Shared(entry)| entry).filter(|entry| is_process(entry, id));
     let parent = before.map(|entry| entry.session);
     let flags = process_flag::ROOT | process_flag::LAUNCHING;
-    let entry = ProcessEntry { session: number, start_ns: 0, start_ticks: id.start_ticks, agent, flags };
+    let entry = process_entry(number, id, agent, flags);
     state.begin(number, id.pid, now_ns, agent, By::Launched, parent, None);
     keep(maps, state, number, agent, By::Launched);
     maps.processes.insert(id.pid, Shared(entry), 0).ok()?;

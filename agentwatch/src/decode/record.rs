@@ -128,6 +128,8 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
         | RecordKind::FileXattr
         | RecordKind::FileMkdir
         | RecordKind::FileRmdir
+        | RecordKind::FileMap
+        | RecordKind::ExecRefused
         | RecordKind::Mount
         | RecordKind::Unmount => Body::File(file(&mut cursor)?),
         RecordKind::NetConnect
@@ -152,6 +154,10 @@ fn header(cursor: &mut Cursor<'_>, have: usize) -> Result<(RecordHeader, RecordK
         tid: cursor.u32()?,
         ppid: cursor.u32()?,
         uid: cursor.u32()?,
+        policy: cursor.u32()?,
+        rule: cursor.u16()?,
+        verdict: cursor.u8()?,
+        pad: cursor.u8()?,
     };
     if header.abi != ABI {
         return Err(DecodeError::Abi(header.abi));

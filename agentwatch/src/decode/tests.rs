@@ -10,7 +10,7 @@ use super::*;
 /// A record with this kind and these bytes behind the header.
 fn record(kind: u16, rest: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    bytes.extend((48 + rest.len() as u32).to_le_bytes());
+    bytes.extend((56 + rest.len() as u32).to_le_bytes());
     bytes.extend(kind.to_le_bytes());
     bytes.extend(ABI.to_le_bytes());
     for word in [1_u64, 7, 3] {
@@ -19,6 +19,8 @@ fn record(kind: u16, rest: &[u8]) -> Vec<u8> {
     for word in [10_u32, 11, 1, 1000] {
         bytes.extend(word.to_le_bytes());
     }
+    // Not judged.
+    bytes.extend([0; 8]);
     bytes.extend(rest);
     bytes
 }

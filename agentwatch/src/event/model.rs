@@ -66,6 +66,12 @@ pub struct Event {
     /// Why, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The policy that judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyVersion>,
+    /// What the program got for it, where agentwatch made the call fail: `EPERM`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno: Option<Arc<str>>,
     /// How often this happened, where equal events were folded into this one; absent for 1.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub count: u64,
@@ -217,6 +223,15 @@ pub struct Exit {
     pub signal: Option<u8>,
 }
 
+/// A policy that was in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyVersion {
+    /// Counts up on this host with every policy that comes into force.
+    pub version: u32,
+    /// SHA-256 of its files.
+    pub hash: Arc<str>,
+}
+
 /// What was lost, counted where it happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
@@ -327,6 +342,7 @@ named! {
         FileXattr = "file.xattr",
         FileMkdir = "file.mkdir",
         FileRmdir = "file.rmdir",
+        FileMap = "file.map",
         Mount = "mount",
         Unmount = "unmount",
         NetConnect = "net.connect",

@@ -64,6 +64,8 @@ pub const PROBES: &[Probe] = &[
     lsm("net_accept", "sock_graft", "net.accept"),
     lsm("unix_connect", "unix_stream_connect", "net.connect to Unix sockets"),
     lsm("unix_send", "unix_may_send", "net.send to Unix sockets"),
+    lsm("exec_check", "bprm_check_security", "rules on programs"),
+    lsm("exec_map", "mmap_file", "rules on programs that others load"),
     lsm("user_change", "task_fix_setuid", "sessions by user"),
     tracepoint("cgroup_made", "cgroup_mkdir", "sessions by cgroup", false),
     tracepoint("cgroup_removed", "cgroup_rmdir", "sessions by cgroup", false),

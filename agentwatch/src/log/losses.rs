@@ -111,6 +111,8 @@ pub(super) fn host_event(like: &Event, kind: Kind, reason: String) -> Event {
         verdict: Verdict::Allowed,
         rule: None,
         reason: Some(reason),
+        policy: None,
+        errno: None,
         count: 1,
         time_last: None,
     }

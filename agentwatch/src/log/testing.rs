@@ -62,6 +62,8 @@ pub fn event(offset: u64, session: &str) -> Event {
         verdict: Verdict::Allowed,
         rule: None,
         reason: None,
+        policy: None,
+        errno: None,
         count: 1,
         time_last: None,
     }

@@ -1,0 +1,329 @@
+//! What the policy says of an operation, from tables alone: see [`agentwatch_common::rules`].
+
+use agentwatch_common::{
+    limits::{MATCH_COMMAND_BYTES, NAME_BYTES, RULE_ENTRIES, RULE_PATH_BYTES, RULE_STATES, TAIL_BYTES},
+    maps::control,
+    rules::{
+        self, CHOICES, Choice, DecisionKey, RULE_DEFAULT, RULE_NONE, RULE_UNDECIDED, RuleAutomaton, Verdict,
+        View, op,
+    },
+};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_send_signal};
+
+use crate::{
+    kernel::repeat,
+    maps::{DECISIONS, RULES, VIEWS, WINDOWS},
+    path::{self, Walk},
+    record::Record,
+    session::{Member, control_word},
+};
+
+/// Ends a process at its next return to user space.
+pub const SIGKILL: u32 = 9;
+/// What a refused call returns.
+const EPERM: i32 = 1;
+
+/// What was decided.
+#[derive(Clone, Copy)]
+pub struct Judgement {
+    /// Version of the policy; 0 where it had nothing to say.
+    pub policy: u32,
+    /// See [`agentwatch_common::record::RecordHeader::rule`].
+    pub rule: u16,
+    /// See [`agentwatch_common::record::RecordHeader::verdict`].
+    pub verdict: u8,
+}
+
+impl Judgement {
+    /// Nobody had anything to say.
+    pub const NONE: Self = Self { policy: 0, rule: RULE_NONE, verdict: 0 };
+
+    /// Whether the operation is refused.
+    #[inline(always)]
+    pub fn refuses(&self) -> bool {
+        self.verdict >= Verdict::Held.raw()
+    }
+
+    /// Whether it is told even where it is no event by itself.
+    #[inline(always)]
+    pub fn is_remarkable(&self) -> bool {
+        self.verdict >= Verdict::WouldDeny.raw()
+    }
+
+    /// The stricter of two.
+    #[inline(always)]
+    pub fn or_stricter(self, other: Self) -> Self {
+        if other.verdict > self.verdict { other } else { self }
+    }
+
+    /// Carries it out: what the hook returns.
+    #[inline(always)]
+    pub fn carry_out(&self) -> i32 {
+        if self.verdict == Verdict::Killed.raw() {
+            // SAFETY: a helper that takes a number.
+            unsafe { bpf_send_signal(SIGKILL) };
+        }
+        if self.refuses() { -EPERM } else { 0 }
+    }
+}
+
+/// The policy in force, for one agent.
+#[derive(Clone, Copy)]
+pub struct Court {
+    view: View,
+    slot: u32,
+    policy: u32,
+}
+
+/// Operations that are asked about, as bits.
+pub type Ops = u32;
+
+/// One operation as a bit.
+pub const fn bit(op: u32) -> Ops {
+    1 << op
+}
+
+impl Court {
+    /// Who judges these operations of a process; nobody where nothing is said about them.
+    #[inline(always)]
+    pub fn of(member: &Member, ops: Ops) -> Option<Self> {
+        let word = control_word(control::POLICY);
+        if word == 0 {
+            return None;
+        }
+        let slot = word as u32 & (rules::SLOTS - 1);
+        let agent = if member.agent < rules::VIEWS { member.agent } else { 0 };
+        let view = *VIEWS.get(slot * rules::VIEWS + agent)?;
+        let court = Self { view, slot, policy: (word >> control::POLICY_SHIFT) as u32 };
+        if u32::from(view.ops) & ops == 0 { None } else { Some(court) }
+    }
+
+    /// What is decided where something cannot be: a refusal, where rules are enforced.
+    #[inline(always)]
+    pub fn undecided(&self) -> Judgement {
+        self.judgement(RULE_UNDECIDED, Verdict::Denied.raw())
+    }
+
+    /// Judges operations on the path that was walked last.
+    #[inline(always)]
+    pub fn on_path(&self, record: &Record, ops: Ops, explicit: Ops) -> Judgement {
+        if !path::is_whole(record.walk()) {
+            return self.undecided();
+        }
+        let Some(automaton) = RULES.get_ptr(self.slot) else { return self.undecided() };
+        path::set_reading(
+            record.walk(),
+            path::Reading { names: path::names(record.walk()), at: 0, begun: 0 },
+        );
+        // SAFETY: a valid map value.
+        let state = unsafe { (&raw const (*automaton).start_path).read_volatile() };
+        let mut reading = Reading {
+            automaton,
+            tail: record.tail(),
+            walk: record.walk(),
+            len: 0,
+            state,
+            left: 0,
+            behind_first: 0,
+            finished: 0,
+        };
+        repeat(RULE_PATH_BYTES, path_byte, &mut reading);
+        if reading.finished == 0 { self.undecided() } else { self.on_set(reading.set(), ops, explicit) }
+    }
+
+    /// Judges a command line: `len` bytes of `count` arguments at the beginning of the tail, and behind
+    /// [`MATCH_COMMAND_BYTES`] the program's name.
+    #[inline(always)]
+    pub fn on_command(&self, record: &Record, len: u64, count: u32) -> Judgement {
+        let Some(automaton) = RULES.get_ptr(self.slot) else { return self.undecided() };
+        // SAFETY: a valid map value.
+        let state = unsafe { (&raw const (*automaton).start_command).read_volatile() };
+        let mut reading = Reading {
+            automaton,
+            // SAFETY: inside the tail.
+            tail: unsafe { record.tail().add(MATCH_COMMAND_BYTES as usize) },
+            walk: record.walk(),
+            len,
+            state,
+            left: count,
+            behind_first: 0,
+            finished: 0,
+        };
+        repeat(NAME_BYTES as u32, name_byte, &mut reading);
+        reading.tail = record.tail();
+        repeat(MATCH_COMMAND_BYTES, argument_byte, &mut reading);
+        self.on_set(reading.set(), bit(op::RUN), 0)
+    }
+
+    /// Judges operations on what a set of patterns covers. For those in `explicit` the default does not count.
+    #[inline(always)]
+    pub fn on_set(&self, set: u32, ops: Ops, explicit: Ops) -> Judgement {
+        let key = DecisionKey { set, view: self.view.view, op: 0, slot: self.slot as u8 };
+        let mut deciding = Deciding { key, ops, explicit, rule: RULE_NONE.into(), verdict: 0, now_ns: 0 };
+        repeat(op::COUNT, decide_op, &mut deciding);
+        self.judgement(deciding.rule as u16, deciding.verdict as u8)
+    }
+
+    /// A verdict as the agent's mode has it.
+    #[inline(always)]
+    fn judgement(&self, rule: u16, verdict: u8) -> Judgement {
+        let told_only = self.view.enforce == 0 && verdict > Verdict::WouldDeny.raw();
+        Judgement {
+            policy: self.policy,
+            rule,
+            verdict: if told_only { Verdict::WouldDeny.raw() } else { verdict },
+        }
+    }
+}
+
+/// A text that runs through the automaton.
+struct Reading {
+    automaton: *const RuleAutomaton,
+    tail: *mut u8,
+    walk: *mut Walk,
+    /// Bytes of arguments.
+    len: u64,
+    state: u32,
+    /// Arguments that have not ended.
+    left: u32,
+    /// 1 when the first argument has ended.
+    behind_first: u32,
+    finished: u32,
+}
+
+impl Reading {
+    #[inline(always)]
+    fn step(&mut self, byte: u8) {
+        // SAFETY: a valid map value; indices are masked to its arrays, and volatile reads keep the masks.
+        unsafe {
+            let class = (&raw const (*self.automaton).class).cast::<u8>().add(byte as usize).read_volatile();
+            let classes = (&raw const (*self.automaton).class_count).read_volatile();
+            let index = self.state.wrapping_mul(classes).wrapping_add(u32::from(class));
+            let next = (&raw const (*self.automaton).next).cast::<u32>();
+            self.state = next.add((index & (RULE_ENTRIES - 1)) as usize).read_volatile();
+        }
+    }
+
+    /// The set of patterns that cover the text that was read.
+    #[inline(always)]
+    fn set(&self) -> u32 {
+        let state = (self.state & (RULE_STATES - 1)) as usize;
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.automaton).accept).cast::<u32>().add(state).read_volatile() }
+    }
+}
+
+/// The next byte of a path, from the root down. The walk left the names in the other order.
+#[inline(never)]
+extern "C" fn path_byte(_index: u32, reading: &mut Reading) -> i64 {
+    if reading.state == RuleAutomaton::DEAD {
+        reading.finished = 1;
+        return 1;
+    }
+    let path::Reading { names, at, begun } = path::reading(reading.walk);
+    // SAFETY: masked to the tail; the verifier checks it.
+    let byte = unsafe { reading.tail.add(at as usize & (TAIL_BYTES - 1)).read_volatile() };
+    if begun != 0 && byte != 0 {
+        path::set_reading(reading.walk, path::Reading { names, at: at + 1, begun });
+        reading.step(byte);
+        return 0;
+    }
+    // A name has ended, or none has begun.
+    if names == 0 {
+        reading.finished = 1;
+        return 1;
+    }
+    let names = names - 1;
+    let at = path::name_at(reading.walk, names).into();
+    path::set_reading(reading.walk, path::Reading { names, at, begun: 1 });
+    reading.step(b'/');
+    0
+}
+
+/// The next byte of a program's name.
+#[inline(never)]
+extern "C" fn name_byte(index: u32, reading: &mut Reading) -> i64 {
+    // SAFETY: masked to the buffer; the verifier checks it.
+    let byte = unsafe { reading.tail.add(index as usize & (NAME_BYTES - 1)).read_volatile() };
+    if byte == 0 {
+        return 1;
+    }
+    reading.step(byte);
+    0
+}
+
+/// The next byte of the arguments, without the first: see [`crate::automaton::Matching::read_arguments`].
+#[inline(never)]
+extern "C" fn argument_byte(index: u32, reading: &mut Reading) -> i64 {
+    if u64::from(index) + 1 >= reading.len || reading.state == RuleAutomaton::DEAD {
+        return 1;
+    }
+    // SAFETY: masked to the tail; the verifier checks it.
+    let byte = unsafe { reading.tail.add((index & (MATCH_COMMAND_BYTES - 1)) as usize).read_volatile() };
+    reading.left = reading.left.wrapping_sub(u32::from(byte == 0));
+    if reading.left == 0 {
+        return 1;
+    }
+    reading.behind_first |= u32::from(byte == 0);
+    if reading.behind_first != 0 {
+        reading.step(if byte == 0 { b' ' } else { byte });
+    }
+    0
+}
+
+/// A decision in progress, over several operations.
+struct Deciding {
+    key: DecisionKey,
+    ops: Ops,
+    explicit: Ops,
+    rule: u32,
+    verdict: u32,
+    now_ns: u64,
+}
+
+/// One operation: the strictest counts.
+#[inline(never)]
+extern "C" fn decide_op(index: u32, deciding: &mut Deciding) -> i64 {
+    let asked = 1_u32.wrapping_shl(index);
+    if (deciding.ops | deciding.explicit) & asked == 0 {
+        return 0;
+    }
+    deciding.key.op = index as u8;
+    // SAFETY: entries are only read here; one that is replaced meanwhile belongs to another policy.
+    let Some(decision) = (unsafe { DECISIONS.get(deciding.key) }) else { return 0 };
+    for choice in &decision.choices {
+        if choice.verdict == 0 {
+            break;
+        }
+        if !deciding.is_open(choice) {
+            continue;
+        }
+        let applies = choice.rule != RULE_DEFAULT || deciding.ops & asked != 0;
+        if applies && u32::from(choice.verdict) > deciding.verdict {
+            deciding.verdict = choice.verdict.into();
+            deciding.rule = choice.rule.into();
+        }
+        break;
+    }
+    0
+}
+
+const _: () = assert!(CHOICES == 4, "the loop over choices is unrolled for the verifier");
+
+impl Deciding {
+    /// Whether a choice counts at this moment.
+    #[inline(always)]
+    fn is_open(&mut self, choice: &Choice) -> bool {
+        if choice.window == 0 {
+            return true;
+        }
+        if self.now_ns == 0 {
+            // SAFETY: a helper without arguments.
+            let boot_ns = unsafe { bpf_ktime_get_boot_ns() };
+            self.now_ns = boot_ns.wrapping_add(control_word(control::UNIX_OFFSET_NS));
+        }
+        let index = u32::from(self.key.slot) * rules::WINDOWS + u32::from(choice.window) - 1;
+        let Some(time) = WINDOWS.get(index) else { return true };
+        time.from_ns <= self.now_ns && self.now_ns < time.to_ns
+    }
+}
