@@ -2,9 +2,11 @@
 
 use agentwatch_common::limits::{AUTOMATON_ENTRIES, AUTOMATON_STATES, MATCH_PATH_BYTES};
 
-use super::classes::Classes;
-use super::nfa::Nfa;
-use super::{AgentIndex, CgroupGlob, CommandGlob, PathGlob, ScriptGlob, minimise, subsets};
+use super::marked::Patterns;
+use super::{AgentIndex, CgroupGlob, CommandGlob, Mark, PathGlob, ScriptGlob};
+
+/// States before the smallest automaton is looked for. Past it the patterns are refused.
+const STATES_MAX: usize = 1 << 16;
 
 /// A pattern, with the kind of text that it is held against.
 #[derive(Clone, Copy, Debug)]
@@ -71,25 +73,20 @@ impl CompiledMatcher {
     pub fn compile<'a>(
         patterns: impl IntoIterator<Item = (AgentIndex, Pattern<'a>)>,
     ) -> Result<Self, CompileError> {
-        let mut nfa = Nfa::new();
-        let roots = [nfa.root(), nfa.root(), nfa.root()];
-        let [program, command, cgroup] = roots;
+        let mut all = Patterns::new(3);
         for (agent, pattern) in patterns {
+            let mark = Mark { class: 0, rank: agent };
             match pattern {
-                Pattern::Program(glob) => {
-                    glob.reversed().for_each(|pieces| nfa.insert(program, &pieces, agent));
-                }
-                Pattern::Command(glob) => {
-                    glob.sequences().for_each(|pieces| nfa.insert(command, pieces, agent));
-                }
-                Pattern::Script(glob) => nfa.insert_script(command, glob, agent),
-                Pattern::Cgroup(glob) => {
-                    glob.forward().for_each(|pieces| nfa.insert(cgroup, &pieces, agent));
-                }
+                Pattern::Program(glob) => glob.reversed().for_each(|pieces| all.insert(0, &pieces, mark)),
+                Pattern::Command(glob) => glob.sequences().for_each(|pieces| all.insert(1, pieces, mark)),
+                Pattern::Script(glob) => all.insert_script(1, glob, mark),
+                Pattern::Cgroup(glob) => glob.forward().for_each(|pieces| all.insert(2, &pieces, mark)),
             }
         }
-        let classes = Classes::new(&nfa);
-        let automaton = minimise::minimise(&subsets::build(&nfa, &classes, &roots)?);
+        let built = all.build(STATES_MAX).map_err(|_| CompileError::TooManyStates)?;
+        let agents: Vec<u32> =
+            built.sets().iter().map(|set| set.first().map_or(0, |mark| mark.rank + 1)).collect();
+        let automaton = built.smallest(&agents);
         if automaton.accept.len() > AUTOMATON_STATES as usize {
             return Err(CompileError::TooManyStates);
         }
@@ -98,8 +95,8 @@ impl CompiledMatcher {
         }
         let start = |index: usize| automaton.starts.get(index).copied().unwrap_or(0);
         Ok(Self {
-            classes: classes.of,
-            class_count: u32::try_from(automaton.classes).unwrap_or(256),
+            classes: automaton.class,
+            class_count: automaton.class_count,
             start_program: start(0),
             start_command: start(1),
             start_cgroup: start(2),

@@ -69,6 +69,10 @@ impl PathGlob {
         self.shapes().into_iter().map(|shape| shape.reversed())
     }
 
+    pub(super) fn forward(&self) -> impl Iterator<Item = Vec<Piece>> {
+        self.shapes().into_iter().map(|shape| shape.forward())
+    }
+
     fn shapes(&self) -> Vec<Shape> {
         // It could be read before.
         let shapes = if self.below { shapes_with_below(&self.text) } else { shapes(&self.text) };

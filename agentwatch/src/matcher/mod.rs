@@ -9,6 +9,7 @@ mod classes;
 mod compiled;
 mod cover;
 mod glob;
+mod marked;
 mod minimise;
 mod nfa;
 mod path;
@@ -20,13 +21,25 @@ mod token;
 
 pub use self::compiled::{CompileError, CompiledMatcher, Pattern};
 pub use self::glob::{CgroupGlob, CommandGlob, PathGlob, Piece, ScriptGlob};
+pub use self::marked::{Built, DeterministicAutomaton, Patterns};
 pub use self::set::ByteSet;
+pub use self::subsets::TooManyStates;
 pub use self::token::{EXPANSIONS_MAX, GlobError, PATTERN_BYTES_MAX, Problem};
 
 use agentwatch_common::limits::MATCH_COMMAND_BYTES;
 
 /// Index of an agent in the [`crate::agents::AgentTable`]: the lower one wins where several match.
 pub type AgentIndex = u32;
+
+/// What a pattern stands for. Of the marks of one class that match, only the one of the lowest rank counts: the
+/// fewer classes, the smaller the automaton.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mark {
+    /// The class.
+    pub class: u32,
+    /// The rank in it.
+    pub rank: u32,
+}
 
 /// The command line that `run` patterns see: the base name of the program that really runs, then each
 /// argument after the first, with a single space before it.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{AgentIndex, ByteSet, Piece, ScriptGlob};
+use super::{ByteSet, Mark, Piece, ScriptGlob};
 
 /// Index of a node.
 pub(super) type NodeId = u32;
@@ -17,10 +17,10 @@ pub(super) struct Node {
     pub skips: Vec<NodeId>,
     /// Bytes that lead back here.
     pub repeat: ByteSet,
-    /// The agent that matches where the text ends here.
-    pub accept: Option<AgentIndex>,
-    /// The lowest agent that can still match from here.
-    pub lowest: AgentIndex,
+    /// What matches where the text ends here: of each class the lowest, in order.
+    pub accept: Vec<Mark>,
+    /// What can still match from here: of each class the lowest, in order.
+    pub lowest: Vec<Mark>,
 }
 
 /// The tree. Only options before a script lead back to where they came from.
@@ -50,28 +50,28 @@ impl Nfa {
         &self.nodes
     }
 
-    /// Lets `agent` match texts of this root that these pieces stand for.
-    pub(super) fn insert(&mut self, root: NodeId, pieces: &[Piece], agent: AgentIndex) {
-        let at = self.walk(root, pieces, agent);
+    /// Lets `mark` match texts of this root that these pieces stand for.
+    pub(super) fn insert(&mut self, root: NodeId, pieces: &[Piece], mark: Mark) {
+        let at = self.walk(root, pieces, mark);
         if let Some(node) = self.nodes.get_mut(at as usize) {
-            node.accept = Some(node.accept.map_or(agent, |other| other.min(agent)));
+            lower(&mut node.accept, mark);
         }
     }
 
-    /// Lets `agent` match this script of its interpreter.
-    pub(super) fn insert_script(&mut self, root: NodeId, glob: &ScriptGlob, agent: AgentIndex) {
+    /// Lets `mark` match this script of its interpreter.
+    pub(super) fn insert_script(&mut self, root: NodeId, glob: &ScriptGlob, mark: Mark) {
         let (word, option) = match self.words.get(glob.interpreter()) {
             Some(&known) => known,
             None => self.add_word(glob.interpreter()),
         };
-        self.touch(word, agent);
-        self.touch(option, agent);
+        self.touch(word, mark);
+        self.touch(option, mark);
         for pieces in glob.interpreters() {
-            let end = self.walk(root, pieces, agent);
+            let end = self.walk(root, pieces, mark);
             self.link(end, b' ', word);
         }
         for pieces in glob.scripts() {
-            self.insert(word, pieces, agent);
+            self.insert(word, pieces, mark);
         }
     }
 
@@ -94,19 +94,19 @@ impl Nfa {
         }
     }
 
-    fn walk(&mut self, from: NodeId, pieces: &[Piece], agent: AgentIndex) -> NodeId {
+    fn walk(&mut self, from: NodeId, pieces: &[Piece], mark: Mark) -> NodeId {
         let mut at = from;
-        self.touch(at, agent);
+        self.touch(at, mark);
         for piece in pieces {
             at = self.step(at, piece);
-            self.touch(at, agent);
+            self.touch(at, mark);
         }
         at
     }
 
-    fn touch(&mut self, id: NodeId, agent: AgentIndex) {
+    fn touch(&mut self, id: NodeId, mark: Mark) {
         if let Some(node) = self.nodes.get_mut(id as usize) {
-            node.lowest = node.lowest.min(agent);
+            lower(&mut node.lowest, mark);
         }
     }
 
@@ -148,16 +148,28 @@ impl Nfa {
             links: Vec::new(),
             skips: Vec::new(),
             repeat,
-            accept: None,
-            lowest: AgentIndex::MAX,
+            accept: Vec::new(),
+            lowest: Vec::new(),
         });
         id
     }
 }
 
 impl Node {
-    /// Whether its agent matches whatever follows.
-    pub(super) fn forever(&self) -> Option<AgentIndex> {
-        self.accept.filter(|_| self.repeat == ByteSet::ALL)
+    /// What matches here whatever follows.
+    pub(super) fn forever(&self) -> &[Mark] {
+        if self.repeat == ByteSet::ALL { &self.accept } else { &[] }
+    }
+}
+
+/// Adds a mark to a list that has one of each class, in order.
+fn lower(marks: &mut Vec<Mark>, mark: Mark) {
+    match marks.binary_search_by_key(&mark.class, |other| other.class) {
+        Ok(place) => {
+            if let Some(other) = marks.get_mut(place) {
+                *other = mark.min(*other);
+            }
+        }
+        Err(place) => marks.insert(place, mark),
     }
 }

@@ -1,15 +1,49 @@
 //! A policy as tables: what a decision costs does not grow with the number of rules.
 
 pub mod net;
+pub mod texts;
 mod views;
 
 pub use self::views::{Views, ViewsError};
 
 use std::cmp::Reverse;
 
-use agentwatch_common::rules::{CHOICES, Choice, RULE_DEFAULT, Verdict, WindowTime};
+use agentwatch_common::rules::{CHOICES, Choice, RULE_DEFAULT, Verdict, WindowTime, op};
 
 use super::{Action, Policy};
+use crate::event::Op;
+
+/// The number of an operation in the tables: one of [`agentwatch_common::rules::op`].
+#[must_use]
+pub fn op_number(op: Op) -> u8 {
+    let number = match op {
+        Op::Exec => op::EXEC,
+        Op::Run => op::RUN,
+        Op::Read => op::READ,
+        Op::Write => op::WRITE,
+        Op::Delete => op::DELETE,
+        Op::Connect => op::CONNECT,
+        Op::Listen => op::LISTEN,
+    };
+    number as u8
+}
+
+/// The verdict that the kernel carries out for an action: as long as nobody can be asked, asking denies.
+#[must_use]
+pub fn verdict_in_force(action: Action) -> Verdict {
+    match verdict_of(action) {
+        Verdict::Held => Verdict::Denied,
+        verdict => verdict,
+    }
+}
+
+/// Whether a window, by its number, is open at a moment, in nanoseconds since 1970.
+fn is_open(windows: &[WindowTime], window: u8, unix_ns: u64) -> bool {
+    match usize::from(window).checked_sub(1) {
+        None => true,
+        Some(index) => windows.get(index).is_some_and(|one| (one.from_ns..one.to_ns).contains(&unix_ns)),
+    }
+}
 
 /// The number of an action in the tables.
 #[must_use]

@@ -1,0 +1,122 @@
+//! Marked patterns over texts of several kinds as one automaton that ends in the set of what matches.
+
+use super::classes::Classes;
+use super::nfa::{Nfa, NodeId};
+use super::{CommandGlob, Mark, PathGlob, Piece, ScriptGlob, TooManyStates, minimise, subsets};
+
+/// Patterns, for texts of several kinds, each kind with a number.
+#[derive(Debug)]
+pub struct Patterns {
+    nfa: Nfa,
+    roots: Vec<NodeId>,
+}
+
+impl Patterns {
+    /// None yet, for so many kinds of texts.
+    #[must_use]
+    pub fn new(kinds: usize) -> Self {
+        let mut nfa = Nfa::new();
+        let roots = (0..kinds).map(|_| nfa.root()).collect();
+        Self { nfa, roots }
+    }
+
+    /// Marks the texts of a kind that these pieces stand for.
+    pub fn insert(&mut self, kind: usize, pieces: &[Piece], mark: Mark) {
+        if let Some(&root) = self.roots.get(kind) {
+            self.nfa.insert(root, pieces, mark);
+        }
+    }
+
+    /// Marks paths, read from the root down with a slash before each name; the root itself is the empty text.
+    pub fn insert_path(&mut self, kind: usize, glob: &PathGlob, mark: Mark) {
+        glob.forward().for_each(|pieces| self.insert(kind, &pieces, mark));
+        if glob.matches(b"/") {
+            self.insert(kind, &[], mark);
+        }
+    }
+
+    /// Marks command lines.
+    pub fn insert_command(&mut self, kind: usize, glob: &CommandGlob, mark: Mark) {
+        glob.sequences().for_each(|pieces| self.insert(kind, pieces, mark));
+    }
+
+    pub(super) fn insert_script(&mut self, kind: usize, glob: &ScriptGlob, mark: Mark) {
+        if let Some(&root) = self.roots.get(kind) {
+            self.nfa.insert_script(root, glob, mark);
+        }
+    }
+
+    /// Makes an automaton of them.
+    ///
+    /// # Errors
+    /// When it needs more than so many states before equal ones are merged.
+    pub fn build(&self, states_max: usize) -> Result<Built, TooManyStates> {
+        let classes = Classes::new(&self.nfa);
+        let built = subsets::build(&self.nfa, &classes, &self.roots, states_max)?;
+        Ok(Built { class: classes.of, built })
+    }
+}
+
+/// An automaton that is not yet the smallest, since what its marks come to is not known.
+#[derive(Debug)]
+pub struct Built {
+    class: [u8; 256],
+    built: subsets::Built,
+}
+
+impl Built {
+    /// The sets of marks that texts can end in, by number. Of each class only the lowest is in it. Number 0 is
+    /// the empty set.
+    #[must_use]
+    pub fn sets(&self) -> &[Vec<Mark>] {
+        &self.built.sets
+    }
+
+    /// The smallest automaton that ends in these numbers where this one ends in its sets: `numbers` has one for
+    /// each set, and 0 for the empty one.
+    #[must_use]
+    pub fn smallest(mut self, numbers: &[u32]) -> DeterministicAutomaton {
+        for accept in &mut self.built.automaton.accept {
+            *accept = numbers.get(*accept as usize).copied().unwrap_or(0);
+        }
+        let smallest = minimise::minimise(&self.built.automaton);
+        DeterministicAutomaton {
+            class: self.class,
+            class_count: u32::try_from(smallest.classes).unwrap_or(256),
+            table: smallest.table,
+            accept: smallest.accept,
+            starts: smallest.starts,
+        }
+    }
+}
+
+/// A deterministic automaton over bytes. State 0 is dead: nothing matches whatever follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeterministicAutomaton {
+    /// The class of each byte: less than `class_count`.
+    pub class: [u8; 256],
+    /// Number of classes, 1 to 256: the stride of `table`.
+    pub class_count: u32,
+    /// `table[state * class_count + class[byte]]` is the next state.
+    pub table: Vec<u32>,
+    /// The number in which a text ends that ends in a state.
+    pub accept: Vec<u32>,
+    /// Where texts begin, by kind.
+    pub starts: Vec<u32>,
+}
+
+impl DeterministicAutomaton {
+    /// The number in which a text of a kind ends.
+    pub fn run<'a>(&self, kind: usize, bytes: impl IntoIterator<Item = &'a u8>) -> u32 {
+        let mut state = self.starts.get(kind).copied().unwrap_or(0);
+        for &byte in bytes {
+            if state == 0 {
+                return 0;
+            }
+            let class = self.class.get(usize::from(byte)).copied().unwrap_or(0);
+            let entry = state as usize * self.class_count as usize + usize::from(class);
+            state = self.table.get(entry).copied().unwrap_or(0);
+        }
+        self.accept.get(state as usize).copied().unwrap_or(0)
+    }
+}

@@ -1,0 +1,233 @@
+//! From a policy to the tables.
+
+use std::collections::HashMap;
+
+use agentwatch_common::limits::{RULE_ENTRIES, RULE_STATES};
+use agentwatch_common::rules::{CHOICES, Choice, Decision, DecisionKey, RULE_DEFAULT, View};
+
+use super::marks::Marks;
+use super::{CompiledRules, DECISIONS_MAX, RuleText, TextsError};
+use crate::event::Op;
+use crate::matcher::{DeterministicAutomaton, Mark};
+use crate::policy::compile::{TooManyChoices, Views, choice_of, op_number, verdict_in_force, windows_of};
+use crate::policy::{Action, Mode, Policy};
+
+/// States before equal ones are merged. Past it the patterns are refused.
+const STATES_MAX: usize = 1 << 17;
+
+/// Compiles the rules of a policy about paths and command lines.
+///
+/// # Errors
+/// When they do not fit the tables.
+pub fn compile(policy: &Policy, views: &Views) -> Result<CompiledRules, TextsError> {
+    let builder = Builder::new(policy, views);
+    let built = builder.marks.patterns.build(STATES_MAX).map_err(|_| TextsError::TooManyStates)?;
+    let mut sets = Sets::default();
+    // The first of the sets is the empty one, and gets the number 0.
+    let numbers: Result<Vec<u32>, TextsError> =
+        built.sets().iter().map(|set| sets.number(builder.decisions(set)?)).collect();
+    let automaton = built.smallest(&numbers?);
+    check(&automaton)?;
+    sets.decisions.sort_unstable_by_key(|(key, _)| *key);
+    Ok(CompiledRules {
+        automaton,
+        views: builder.views_of_agents(),
+        decisions: sets.decisions,
+        windows: windows_of(policy),
+        rules: (policy.rules.iter())
+            .map(|rule| RuleText { name: rule.name.clone(), message: rule.message.clone() })
+            .collect(),
+    })
+}
+
+fn check(automaton: &DeterministicAutomaton) -> Result<(), TextsError> {
+    if automaton.accept.len() > RULE_STATES as usize {
+        return Err(TextsError::TooManyStates);
+    }
+    let entries = automaton.table.len();
+    if entries > RULE_ENTRIES as usize { Err(TextsError::TooManyEntries { entries }) } else { Ok(()) }
+}
+
+/// What is decided for a set: view, operation, choices.
+type Row = (u16, Op, [Choice; CHOICES]);
+
+/// Sets of patterns, numbered so that those that decide alike are one.
+#[derive(Default)]
+struct Sets {
+    known: HashMap<Vec<RowKey>, u32>,
+    decisions: Vec<(DecisionKey, Decision)>,
+}
+
+/// A row as what can be looked up.
+type RowKey = (u16, Op, [(u16, u8, u8); CHOICES]);
+
+impl Sets {
+    fn number(&mut self, rows: Vec<Row>) -> Result<u32, TextsError> {
+        let choice = |choice: Choice| (choice.rule, choice.verdict, choice.window);
+        let key: Vec<RowKey> = rows.iter().map(|&(view, op, all)| (view, op, all.map(choice))).collect();
+        if let Some(&number) = self.known.get(&key) {
+            return Ok(number);
+        }
+        let number = u32::try_from(self.known.len()).map_err(|_| TextsError::TooManyDecisions)?;
+        self.add(number, &rows)?;
+        self.known.insert(key, number);
+        Ok(number)
+    }
+
+    fn add(&mut self, set: u32, rows: &[Row]) -> Result<(), TextsError> {
+        if self.decisions.len() + rows.len() > DECISIONS_MAX {
+            return Err(TextsError::TooManyDecisions);
+        }
+        self.decisions.extend(rows.iter().map(|&(view, op, choices)| {
+            (DecisionKey { set, view, op: op_number(op), slot: 0 }, Decision { choices })
+        }));
+        Ok(())
+    }
+}
+
+/// A view of which an agent is more than observed.
+struct LiveView {
+    number: u16,
+    plan: bool,
+}
+
+struct Builder<'p> {
+    policy: &'p Policy,
+    views: &'p Views,
+    live: Vec<LiveView>,
+    /// For each rule the live views that have it.
+    views_of: Vec<Vec<u16>>,
+    marks: Marks<'p>,
+}
+
+impl<'p> Builder<'p> {
+    fn new(policy: &'p Policy, views: &'p Views) -> Self {
+        let mut live: Vec<LiveView> = Vec::new();
+        for (index, agent) in policy.agents.iter().enumerate() {
+            let number = views.of_agent(Some(index));
+            let mode = agent.spec.mode;
+            if mode != Mode::Observe && !live.iter().any(|view| view.number == number) {
+                live.push(LiveView { number, plan: mode == Mode::Plan });
+            }
+        }
+        let of_rule = |rule| {
+            let has = |view: &&LiveView| views.has_rule(usize::from(view.number), rule);
+            live.iter().filter(has).map(|view| view.number).collect()
+        };
+        let views_of: Vec<Vec<u16>> = policy.rules.iter().map(of_rule).collect();
+        let marks = Marks::new(policy, &views_of, live.iter().any(|view| view.plan));
+        Self { policy, views, live, views_of, marks }
+    }
+
+    /// The views as the kernel has them.
+    fn views_of_agents(&self) -> Vec<(String, View)> {
+        let one = |(index, agent): (usize, &crate::policy::Agent)| {
+            let view = self.views.of_agent(Some(index));
+            let mode = agent.spec.mode;
+            let says = |op: Op| {
+                let by_rule = self.policy.rules.iter();
+                let mut by_rule = by_rule.filter(|rule| self.views.has_rule(usize::from(view), rule));
+                agent.default_for(op).is_some()
+                    || mode == Mode::Plan && is_for_plan(op)
+                    || by_rule.any(|rule| rule.scope.has(op))
+            };
+            let bits = |ops: u8, op: Op| ops | u8::from(says(op)) << op_number(op);
+            let view = match mode {
+                Mode::Observe => CompiledRules::OTHERS,
+                Mode::Recommend => View { view, ops: Op::ALL.iter().copied().fold(0, bits), enforce: 0 },
+                Mode::Approve | Mode::Enforce | Mode::Plan => {
+                    View { view, ops: Op::ALL.iter().copied().fold(0, bits), enforce: 1 }
+                }
+            };
+            (agent.spec.name.clone(), view)
+        };
+        self.policy.agents.iter().enumerate().map(one).collect()
+    }
+
+    /// What is decided for a set of marks, with the defaults: the kernel looks nowhere else.
+    fn decisions(&self, set: &[Mark]) -> Result<Vec<Row>, TextsError> {
+        let rules = self.marks.rules(set);
+        let open_to_plan = Marks::is_open_to_plan(set);
+        let mut rows = Vec::new();
+        for view in &self.live {
+            for &op in Op::ALL {
+                let read_only = view.plan && is_for_plan(op) && !(open_to_plan && op == Op::Write);
+                let about = rules.iter().filter(|(of, _)| *of == op).map(|(_, rule)| *rule);
+                let choices = self.choices(view, op, about, read_only)?;
+                if choices.iter().any(|choice| choice.verdict != 0) {
+                    rows.push((view.number, op, choices));
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The choices for a view and an operation by these rules, the winning one first, and the default.
+    fn choices(
+        &self,
+        view: &LiveView,
+        op: Op,
+        rules: impl Iterator<Item = usize>,
+        read_only: bool,
+    ) -> Result<[Choice; CHOICES], TooManyChoices> {
+        let mut list = List { choices: [Choice::default(); CHOICES], used: 0 };
+        let mut last = None;
+        let here = |rule: &usize| self.views_of.get(*rule).is_some_and(|views| views.contains(&view.number));
+        for rule in rules.filter(here) {
+            let Some(choice) = self.choice(rule, read_only && op != Op::Connect) else { continue };
+            last = Some(rule);
+            list.push(choice).map_err(|Full| self.too_many(last))?;
+        }
+        let default = self.views.default_for(self.policy, usize::from(view.number), op);
+        let least = read_only.then_some(Action::Deny);
+        if let Some(action) = default.max(least) {
+            list.push(by_default(action, 0)).map_err(|Full| self.too_many(last))?;
+        }
+        Ok(list.choices)
+    }
+
+    fn too_many(&self, rule: Option<usize>) -> TooManyChoices {
+        let rule = rule.and_then(|index| self.policy.rules.get(index));
+        TooManyChoices { rule: rule.map(|rule| rule.name.clone()).unwrap_or_default() }
+    }
+
+    /// What a rule decides: nothing but a refusal where the agent may only read.
+    fn choice(&self, index: usize, read_only: bool) -> Option<Choice> {
+        let choice = choice_of(self.policy, index)?;
+        let action = self.policy.rules.get(index)?.action;
+        if read_only && action < Action::Deny {
+            return Some(by_default(Action::Deny, choice.window));
+        }
+        Some(Choice { verdict: verdict_in_force(action).raw(), ..choice })
+    }
+}
+
+/// Whether the mode `plan` forbids such operations where no rule speaks of them.
+fn is_for_plan(op: Op) -> bool {
+    matches!(op, Op::Write | Op::Delete | Op::Connect)
+}
+
+fn by_default(action: Action, window: u8) -> Choice {
+    Choice { rule: RULE_DEFAULT, verdict: verdict_in_force(action).raw(), window }
+}
+
+/// Choices, of which each can count at some time.
+struct List {
+    choices: [Choice; CHOICES],
+    used: usize,
+}
+
+/// There is no room for another choice.
+struct Full;
+
+impl List {
+    fn push(&mut self, choice: Choice) -> Result<(), Full> {
+        let before = self.choices.iter().take(self.used);
+        if before.clone().any(|other| other.window == 0 || other.window == choice.window) {
+            return Ok(());
+        }
+        *self.choices.get_mut(self.used).ok_or(Full)? = choice;
+        self.used += 1;
+        Ok(())
+    }
+}

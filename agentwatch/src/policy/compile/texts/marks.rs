@@ -1,0 +1,151 @@
+//! The patterns of all rules over paths and command lines, marked so that the automaton stays small.
+//!
+//! Rules that are about the same operation, of the same agents, in the same window, are one class: of those that
+//! match only the one that wins counts. A rule with exceptions is a class of its own, in which an exception that
+//! matches wins over the rule's own patterns and says nothing.
+
+use std::collections::HashMap;
+
+use super::{COMMANDS, KINDS, PATHS};
+use crate::event::Op;
+use crate::matcher::{ByteSet, CommandGlob, Mark, PathGlob, Patterns as Marked, Piece};
+use crate::policy::address::AddressKind;
+use crate::policy::compile::order as winning_order;
+use crate::policy::{
+    AddressPattern, Entry, Patterns, Policy, Resource, Rule, SCRATCH, SINKS, Scope, TERMINALS, What,
+};
+
+/// The class of folders that are open to the mode `plan`.
+const OPEN_TO_PLAN: Mark = Mark { class: 0, rank: 0 };
+/// The rank of exceptions.
+const EXCEPT: u32 = 0;
+
+/// What tells classes apart: the operation, the views, the window, and the rule where it has exceptions.
+type Class = (Op, Vec<u16>, Option<usize>, Option<usize>);
+
+/// What the marks of the automaton stand for.
+pub(super) struct Marks<'p> {
+    policy: &'p Policy,
+    /// Rules in the order in which they win: the rank of the first is 1.
+    order: Vec<usize>,
+    ranks: Vec<u32>,
+    /// The operation of each class but the first.
+    ops: Vec<Op>,
+    numbers: HashMap<Class, u32>,
+    pub patterns: Marked,
+}
+
+impl<'p> Marks<'p> {
+    /// Marks the patterns of all rules that have a view, by the rules' views.
+    pub(super) fn new(policy: &'p Policy, views_of: &[Vec<u16>], plan: bool) -> Self {
+        let mut order: Vec<usize> = (0..policy.rules.len()).collect();
+        order.sort_by_key(|&index| winning_order(policy, index));
+        let mut ranks = vec![0; order.len()];
+        for (rank, &index) in (1..).zip(&order) {
+            if let Some(place) = ranks.get_mut(index) {
+                *place = rank;
+            }
+        }
+        let patterns = Marked::new(KINDS);
+        let mut marks = Self { policy, order, ranks, ops: Vec::new(), numbers: HashMap::new(), patterns };
+        for ((index, rule), views) in policy.rules.iter().enumerate().zip(views_of) {
+            if !views.is_empty() {
+                marks.rule(index, rule, views);
+            }
+        }
+        if plan {
+            marks.open_to_plan();
+        }
+        marks
+    }
+
+    /// The rules that a set of marks stands for, each with the operation, in the order in which they win.
+    pub(super) fn rules(&self, set: &[Mark]) -> Vec<(Op, usize)> {
+        let mut marks: Vec<Mark> = set.iter().filter(|mark| mark.rank != EXCEPT).copied().collect();
+        marks.sort_unstable_by_key(|mark| (mark.rank, mark.class));
+        let one = |mark: &Mark| {
+            let op = self.ops.get(mark.class.checked_sub(1)? as usize)?;
+            Some((*op, *self.order.get(mark.rank.checked_sub(1)? as usize)?))
+        };
+        marks.iter().filter_map(one).collect()
+    }
+
+    /// Whether a set of marks says that the mode `plan` may write there.
+    pub(super) fn is_open_to_plan(set: &[Mark]) -> bool {
+        set.contains(&OPEN_TO_PLAN)
+    }
+
+    fn rule(&mut self, index: usize, rule: &'p Rule, views: &[u16]) {
+        let rank = self.ranks.get(index).copied().unwrap_or(EXCEPT);
+        for op in Op::ALL.iter().copied().filter(|&op| rule.scope.has(op)) {
+            let own = rule.unless.has(op).then_some(index);
+            let class = self.class((op, views.to_vec(), rule.during, own));
+            self.scope(&rule.scope, op, Mark { class, rank });
+            self.scope(&rule.unless, op, Mark { class, rank: EXCEPT });
+        }
+    }
+
+    fn class(&mut self, class: Class) -> u32 {
+        let op = class.0;
+        let next = u32::try_from(self.ops.len() + 1).unwrap_or(u32::MAX);
+        let number = *self.numbers.entry(class).or_insert(next);
+        if number == next {
+            self.ops.push(op);
+        }
+        number
+    }
+
+    fn scope(&mut self, scope: &'p Scope, op: Op, mark: Mark) {
+        let policy = self.policy;
+        match scope.patterns(op) {
+            Patterns::Paths(entries) => {
+                for glob in flat(policy, entries, |resource| &resource.files) {
+                    self.patterns.insert_path(PATHS, glob, mark);
+                }
+            }
+            Patterns::Commands(entries) => {
+                for glob in flat::<CommandGlob>(policy, entries, |_| &[]) {
+                    self.patterns.insert_command(COMMANDS, glob, mark);
+                }
+            }
+            Patterns::Addresses(entries) => {
+                for glob in flat(policy, entries, |resource| &resource.connect).filter_map(socket) {
+                    self.patterns.insert_path(PATHS, glob, mark);
+                }
+            }
+        }
+    }
+
+    fn open_to_plan(&mut self) {
+        for folder in SCRATCH.into_iter().chain([TERMINALS]) {
+            let below = [Piece::One(ByteSet::of(b'/')), Piece::Many(ByteSet::ALL)];
+            self.patterns.insert(PATHS, &literal(folder), OPEN_TO_PLAN);
+            self.patterns.insert(PATHS, &[literal(folder).as_slice(), &below].concat(), OPEN_TO_PLAN);
+        }
+        for file in SINKS {
+            self.patterns.insert(PATHS, &literal(file), OPEN_TO_PLAN);
+        }
+    }
+}
+
+fn literal(text: &str) -> Vec<Piece> {
+    text.bytes().map(|byte| Piece::One(ByteSet::of(byte))).collect()
+}
+
+fn socket(pattern: &AddressPattern) -> Option<&PathGlob> {
+    match pattern.kind() {
+        AddressKind::UnixPath(glob) => Some(glob),
+        _ => None,
+    }
+}
+
+fn flat<'p, T>(
+    policy: &'p Policy,
+    entries: &'p [Entry<T>],
+    of_resource: impl Fn(&'p Resource) -> &'p [T],
+) -> impl Iterator<Item = &'p T> {
+    entries.iter().flat_map(move |entry| match &entry.what {
+        What::Pattern(pattern) => std::slice::from_ref(pattern),
+        What::Resource(index) => policy.resources.get(*index).map(&of_resource).unwrap_or_default(),
+    })
+}

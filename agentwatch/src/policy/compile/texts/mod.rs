@@ -1,0 +1,144 @@
+//! Rules about paths and command lines as one automaton, and what the sets of patterns that it ends in mean for
+//! each operation of each group of agents.
+//!
+//! A target is decided by the first choice whose window is open, of those for its set. The agent's default is
+//! the last of them, in every set. Where there is none, the operation is allowed.
+
+mod build;
+mod marks;
+#[cfg(test)]
+mod tests;
+
+use agentwatch_common::limits::{DECISIONS, RULE_ENTRIES, RULE_STATES};
+use agentwatch_common::rules::{
+    Choice, Decision, DecisionKey, RULE_NONE, RuleAutomaton, SLOTS, Verdict, View, WindowTime,
+};
+
+pub use self::build::compile;
+use super::{TooManyChoices, ViewsError, op_number};
+use crate::event::Op;
+use crate::matcher::DeterministicAutomaton;
+
+/// Decisions of one policy.
+pub const DECISIONS_MAX: usize = (DECISIONS / SLOTS) as usize;
+
+/// Kinds of texts: where the automaton begins.
+const PATHS: usize = 0;
+const COMMANDS: usize = 1;
+const KINDS: usize = 2;
+
+/// Why rules about paths and command lines cannot be compiled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TextsError {
+    /// Too large an automaton.
+    #[error(
+        "the path and command patterns of the policy need more than the {RULE_STATES} states that the kernel's \
+         table has: use fewer patterns, and fewer `*` in the middle of one"
+    )]
+    TooManyStates,
+    /// Too large an automaton.
+    #[error(
+        "the path and command patterns of the policy need {entries} entries of the {RULE_ENTRIES} that the \
+         kernel's table has: use fewer patterns, and fewer `*` in the middle of one"
+    )]
+    TooManyEntries {
+        /// States times byte classes.
+        entries: usize,
+    },
+    /// Too many different sets for too many groups of agents.
+    #[error(
+        "the path and command patterns of the policy come to more than the {DECISIONS_MAX} decisions that the \
+         kernel's table has: use patterns that overlap less, or fewer groups in `agents:`"
+    )]
+    TooManyDecisions,
+    /// Too many windows on one target.
+    #[error("{0}; the agent's default counts as one: use fewer windows")]
+    TooManyChoices(#[from] TooManyChoices),
+    /// Too many groups of agents.
+    #[error(transparent)]
+    Views(#[from] ViewsError),
+}
+
+/// A text that is decided about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Text<'a> {
+    /// The path of a file or a Unix socket, from the root down.
+    Path(&'a [u8]),
+    /// A command line: see [`crate::matcher::command_text`].
+    Command(&'a [u8]),
+}
+
+/// What the kernel decides by about paths and command lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompiledRules {
+    /// The automaton. It ends in the number of a set.
+    pub automaton: DeterministicAutomaton,
+    /// Each agent of the policy by its name, in the policy's order. All others have [`CompiledRules::OTHERS`].
+    pub views: Vec<(String, View)>,
+    /// What is decided, in the order of the keys, for slot 0. At most [`DECISIONS_MAX`].
+    pub decisions: Vec<(DecisionKey, Decision)>,
+    /// Windows, by their number less one.
+    pub windows: Vec<WindowTime>,
+    /// Rules, by their number less one.
+    pub rules: Vec<RuleText>,
+}
+
+/// What events say of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleText {
+    /// Its name.
+    pub name: String,
+    /// What the agent and its owner are told.
+    pub message: Option<String>,
+}
+
+impl CompiledRules {
+    /// The view of agents that the policy does not declare: they are only observed.
+    pub const OTHERS: View = View { view: 0, ops: 0, enforce: 0 };
+
+    /// The view of an agent by its name.
+    #[must_use]
+    pub fn view(&self, agent: &str) -> View {
+        self.views.iter().find(|(name, _)| name == agent).map_or(Self::OTHERS, |(_, view)| *view)
+    }
+
+    /// What is decided at a moment, nanoseconds since 1970, by the tables alone and as the kernel does it. Without
+    /// rule and default: allowed, by [`RULE_NONE`].
+    #[must_use]
+    pub fn decide(&self, view: View, op: Op, text: Text<'_>, unix_ns: u64) -> Choice {
+        let nothing = Choice { rule: RULE_NONE, verdict: Verdict::Allowed.raw(), window: 0 };
+        if view.ops >> op_number(op) & 1 == 0 {
+            return nothing;
+        }
+        let set = match text {
+            Text::Path(b"/") => self.automaton.run(PATHS, &[]),
+            Text::Path(path) => self.automaton.run(PATHS, path),
+            Text::Command(line) => self.automaton.run(COMMANDS, line),
+        };
+        let key = DecisionKey { set, view: view.view, op: op_number(op), slot: 0 };
+        self.first_open(key, unix_ns).unwrap_or(nothing)
+    }
+
+    fn first_open(&self, key: DecisionKey, unix_ns: u64) -> Option<Choice> {
+        let place = self.decisions.binary_search_by_key(&key, |(other, _)| *other).ok()?;
+        let (_, decision) = self.decisions.get(place)?;
+        let choices = decision.choices.iter().take_while(|choice| choice.verdict != 0);
+        choices.copied().find(|choice| super::is_open(&self.windows, choice.window, unix_ns))
+    }
+
+    /// Writes the automaton as the kernel has it, over whatever was there.
+    pub fn write_automaton(&self, to: &mut RuleAutomaton) {
+        let start = |kind: usize| self.automaton.starts.get(kind).copied().unwrap_or(RuleAutomaton::DEAD);
+        to.class_count = self.automaton.class_count;
+        to.start_path = start(PATHS);
+        to.start_command = start(COMMANDS);
+        to.pad = 0;
+        to.class = self.automaton.class;
+        let zeros = std::iter::repeat(&0);
+        to.accept
+            .iter_mut()
+            .zip(self.automaton.accept.iter().chain(zeros.clone()))
+            .for_each(|(to, from)| *to = *from);
+        to.next.iter_mut().zip(self.automaton.table.iter().chain(zeros)).for_each(|(to, from)| *to = *from);
+    }
+}
