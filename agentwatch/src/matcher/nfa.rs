@@ -30,11 +30,14 @@ pub(super) struct Nfa {
     /// For each interpreter as it was written: where its options and its script begin, and where an option
     /// goes on.
     words: HashMap<String, (NodeId, NodeId)>,
+    /// Where a mark matches whatever follows: the same node for all its patterns, so that states do not tell
+    /// apart by which of them it was.
+    ends: HashMap<Mark, NodeId>,
 }
 
 impl Nfa {
     pub(super) fn new() -> Self {
-        Self { nodes: Vec::new(), words: HashMap::new() }
+        Self { nodes: Vec::new(), words: HashMap::new(), ends: HashMap::new() }
     }
 
     /// A root for texts of one kind.
@@ -52,10 +55,33 @@ impl Nfa {
 
     /// Lets `mark` match texts of this root that these pieces stand for.
     pub(super) fn insert(&mut self, root: NodeId, pieces: &[Piece], mark: Mark) {
+        if let [before @ .., Piece::Many(ByteSet::ALL)] = pieces {
+            let at = self.walk(root, before, mark);
+            let end = self.end(mark);
+            if let Some(node) = self.nodes.get_mut(at as usize)
+                && !node.skips.contains(&end)
+            {
+                node.skips.push(end);
+            }
+            return;
+        }
         let at = self.walk(root, pieces, mark);
         if let Some(node) = self.nodes.get_mut(at as usize) {
             lower(&mut node.accept, mark);
         }
+    }
+
+    fn end(&mut self, mark: Mark) -> NodeId {
+        if let Some(&end) = self.ends.get(&mark) {
+            return end;
+        }
+        let end = self.add(ByteSet::ALL);
+        if let Some(node) = self.nodes.get_mut(end as usize) {
+            node.accept.push(mark);
+            node.lowest.push(mark);
+        }
+        self.ends.insert(mark, end);
+        end
     }
 
     /// Lets `mark` match this script of its interpreter.
@@ -128,7 +154,9 @@ impl Nfa {
                 if node.repeat == set {
                     return from;
                 }
-                let same = |id: &&NodeId| self.node(**id).is_some_and(|node| node.repeat == set);
+                let is_end = |node: &Node| node.repeat == ByteSet::ALL && !node.accept.is_empty();
+                let same =
+                    |id: &&NodeId| self.node(**id).is_some_and(|node| node.repeat == set && !is_end(node));
                 if let Some(&to) = node.skips.iter().find(same) {
                     return to;
                 }

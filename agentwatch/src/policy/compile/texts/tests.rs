@@ -103,11 +103,7 @@ fn scope() -> impl Strategy<Value = String> {
     let commands = prop::collection::vec(command_pattern(), 1..4).prop_map(list);
     let ops = prop::sample::subsequence(vec!["exec", "read", "write", "delete", "connect", "listen"], 1..4);
     (ops, paths, prop::option::weighted(0.4, commands)).prop_map(|(ops, paths, commands)| {
-        let mut parts: Vec<String> = ops
-            .iter()
-            // A resource has no sockets to listen on but those to connect to, and no program.
-            .map(|op| format!("{op}: {paths}"))
-            .collect();
+        let mut parts: Vec<String> = ops.iter().map(|op| format!("{op}: {paths}")).collect();
         parts.extend(commands.map(|commands| format!("run: {commands}")));
         format!("{{{}}}", parts.join(", "))
     })
@@ -169,4 +165,125 @@ proptest! {
         texts.extend(commands.iter().map(|line| Text::Command(line)));
         agree(&policy, &tables, &AGENTS, &texts, BEGIN + days * DAY);
     }
+}
+
+/// Rules of the shapes that policies have, with so many path patterns and a fifth as many of commands.
+fn large(patterns: usize) -> (Policy, Vec<String>, Vec<String>) {
+    let words =
+        ["prod", "stage", "billing", "vault", "ledger", "etcd", "mail", "deploy", "audit", "edge", "core"];
+    let word = |n: usize| words[n % words.len()];
+    let path = |n: usize| match n % 10 {
+        0..3 => format!("/srv/{}/{}{n}", word(n / 10), word(n / 7)),
+        3 | 4 => format!("/home/*/.{}{n}/key*", word(n / 3)),
+        5 | 6 => format!("/etc/{}{n}.conf", word(n)),
+        7 | 8 => format!("/usr/{{bin,sbin}}/{}{n}*", word(n / 5)),
+        _ if n % 100 == 99 => format!("**/{}{n}.env", word(n / 9)),
+        _ => format!("/var/lib/{}/*/data{n}", word(n / 9)),
+    };
+    let command = |n: usize| match n % 3 {
+        0 => format!("{}{n} apply*", word(n)),
+        1 => format!("{}{n} push*--force*", word(n / 2)),
+        _ => format!("{}{n} *destroy*", word(n / 3)),
+    };
+    let paths: Vec<String> = (0..patterns).map(path).collect();
+    let commands: Vec<String> = (0..patterns / 5).map(command).collect();
+    let quoted = |list: &[String]| list.iter().map(|one| format!("\"{one}\"")).collect::<Vec<_>>().join(", ");
+    let actions = ["deny", "log", "ask", "kill", "allow"];
+    let heads = ["", ", agents: [a]", ", during: v"];
+    let ops = ["read", "write", "exec", "delete"];
+    let mut rules = String::new();
+    for (n, chunk) in paths.chunks(10).enumerate() {
+        let (action, head, op) = (actions[n % 5], heads[n / 4 % 3], ops[n % 4]);
+        rules.push_str(&format!("  - {{name: p{n}, {action}: {{{op}: [{}]}}{head}}}\n", quoted(chunk)));
+    }
+    for (n, chunk) in commands.chunks(10).enumerate() {
+        let (action, head) = (actions[n % 5], heads[n % 3]);
+        rules.push_str(&format!("  - {{name: c{n}, {action}: {{run: [{}]}}{head}}}\n", quoted(chunk)));
+    }
+    (read(format!("version: 1\n{HEAD}rules:\n{rules}")), paths, commands)
+}
+
+/// A text that a pattern of [`large`] covers.
+fn covered(pattern: &str) -> String {
+    pattern.replace("{bin,sbin}", "sbin").replace("**", "/srv/x").replace('*', "-1 ")
+}
+
+#[test]
+fn a_thousand_paths_and_two_hundred_commands_fit_and_decide_as_the_evaluator() {
+    let (policy, paths, commands) = large(1_000);
+    let tables = compiled(&policy);
+    let (states, entries) = (tables.automaton.accept.len(), tables.automaton.table.len());
+    // Room for twice as many, with room in the decisions too.
+    assert!(states * 2 < RULE_STATES as usize && entries * 2 < RULE_ENTRIES as usize, "{states}, {entries}");
+    assert!(tables.decisions.len() * 2 < DECISIONS_MAX, "{} decisions", tables.decisions.len());
+    let paths: Vec<String> = paths.iter().step_by(37).map(|pattern| covered(pattern)).collect();
+    let commands: Vec<String> = commands.iter().step_by(17).map(|pattern| covered(pattern)).collect();
+    let paths = paths.iter().map(|path| Text::Path(path.as_bytes()));
+    let commands = commands.iter().map(|line| Text::Command(line.as_bytes()));
+    let texts: Vec<Text<'_>> =
+        paths.chain(commands).chain([Text::Path(b"/"), Text::Path(b"/srv/none")]).collect();
+    agree(&policy, &tables, &["a", "b", "p"], &texts, BEGIN + 2 * DAY);
+}
+
+#[test]
+fn the_automaton_is_written_whole_over_another() {
+    let policy = |rule: &str| read(format!("version: 1\n{HEAD}rules:\n  - {{name: n, {rule}}}\n"));
+    let large = compiled(&policy("deny: {read: [/srv/payments/ledger], run: [\"rm *\"]}"));
+    let small = compiled(&policy("deny: {read: [/x]}"));
+    // SAFETY: integers and arrays of integers, for all of which zero is a value.
+    let boxed = || unsafe { Box::<RuleAutomaton>::new_zeroed().assume_init() };
+    let (mut used, mut fresh) = (boxed(), boxed());
+    large.write_automaton(&mut used);
+    small.write_automaton(&mut used);
+    small.write_automaton(&mut fresh);
+    assert_eq!(
+        (used.class_count, used.start_path, used.class),
+        (fresh.class_count, fresh.start_path, fresh.class)
+    );
+    assert!(used.accept == fresh.accept && used.next == fresh.next);
+    assert_eq!(
+        used.accept.iter().filter(|set| **set != 0).count(),
+        small.automaton.accept.iter().filter(|set| **set != 0).count()
+    );
+    assert_eq!(used.start_command, small.automaton.starts[1]);
+}
+
+#[test]
+fn more_windows_on_a_target_than_a_decision_holds_are_refused() {
+    let text = |count: usize, default: &str| {
+        let windows: String = (0..count)
+            .map(|n| format!("  w{n}: {{from: 2026-12-0{}T00:00:00Z, to: 2026-12-09T00:00:00Z}}\n", n + 1))
+            .collect();
+        let rules: String =
+            (0..count).map(|n| format!("  - {{name: r{n}, deny: {{read: [/x]}}, during: w{n}}}\n")).collect();
+        format!(
+            "version: 1\nagents:\n  a: {{owner: o, mode: enforce{default}}}\nwindows:\n{windows}rules:\n{rules}"
+        )
+    };
+    let result = |text: String| {
+        let policy = read(text);
+        compile(&policy, &Views::new(&policy).unwrap()).map(|_| ())
+    };
+    assert_eq!(result(text(4, "")), Ok(()));
+    let too_many = |rule: &str| Err(TextsError::TooManyChoices(TooManyChoices { rule: rule.into() }));
+    assert_eq!(result(text(5, "")), too_many("r4"));
+    assert_eq!(result(text(4, ", default: {read: log}")), too_many("r3"));
+}
+
+#[test]
+fn observed_agents_are_not_asked_about() {
+    let policy =
+        read(format!("version: 1\n{HEAD}rules:\n  - {{name: n, deny: {{read: [/x]}}, agents: [o]}}\n"));
+    let tables = compiled(&policy);
+    assert_eq!(tables.view("o"), CompiledRules::OTHERS);
+    assert_eq!(tables.view("nobody"), CompiledRules::OTHERS);
+    let bits = |ops: &[u32]| ops.iter().fold(0, |bits, op| bits | 1 << op);
+    use agentwatch_common::rules::op;
+    assert_eq!((tables.view("a").ops, tables.view("a").enforce), (0, 1));
+    assert_eq!(tables.view("b").ops, bits(&[op::READ, op::RUN, op::DELETE]));
+    assert_eq!(tables.view("b").enforce, 0);
+    assert_eq!(tables.view("q").ops, bits(&[op::WRITE, op::DELETE, op::CONNECT]));
+    // The rule of the observed agent is not in the tables.
+    let choices = tables.decisions.iter().flat_map(|(_, decision)| decision.choices);
+    assert!(choices.filter(|choice| choice.verdict != 0).all(|choice| choice.rule == RULE_DEFAULT));
 }
