@@ -119,6 +119,60 @@ pub struct WindowTime {
     pub to_ns: u64,
 }
 
+/// Key of the trie `PREFIXES`; its value is the number of a set of networks. The length counts the bytes before the
+/// address, too: [`PREFIX_FIXED_BITS`] more than the bits of the network.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrefixKey {
+    /// Which half of the tables.
+    pub slot: u8,
+    /// 4 or 6.
+    pub family: u8,
+    /// Padding, zero.
+    pub pad: [u8; 2],
+    /// The address in network order; for IPv4 its first four bytes.
+    pub address: [u8; 16],
+}
+
+/// Bits of a [`PrefixKey`] before the address.
+pub const PREFIX_FIXED_BITS: u32 = 32;
+/// Set of the patterns for any host: looked at for every address.
+pub const NET_ANY_HOST: u32 = 0;
+/// Transports that ranges of ports tell apart: TCP, UDP, others.
+pub const TRANSPORTS: u32 = 3;
+/// Prefixes of both families in one policy.
+pub const PREFIXES: u32 = 1 << 16;
+/// Rows of one policy: value of `NET_ROWS` at `slot * NET_ROWS + row`, with
+/// `row = ((set * views + view) * 2 + listens) * TRANSPORTS + transport`.
+pub const NET_ROWS: u32 = 1 << 16;
+/// Ranges of ports of one policy: value of `NET_RANGES` at `slot * NET_RANGES + index`.
+pub const NET_RANGES: u32 = 1 << 15;
+/// Views for which there are defaults on addresses: value of `NET_DEFAULTS` at
+/// `(slot * NET_VIEWS + view) * 2 + listens`.
+pub const NET_VIEWS: u32 = 1_024;
+
+/// A list of ranges of ports. The last range reaches to port 65535.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetRow {
+    /// Index of its first range.
+    pub first: u32,
+    /// Number of its ranges; 0 where there is no rule.
+    pub count: u32,
+}
+
+/// The ports after those of the range before, up to and with `last`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetRange {
+    /// The last port.
+    pub last: u16,
+    /// Padding, zero.
+    pub pad: u16,
+    /// What is decided.
+    pub decision: Decision,
+}
+
 /// Windows of one policy.
 pub const WINDOWS: u32 = 64;
 /// Agents that have a view; an agent with a higher number is judged as number 0.
@@ -159,5 +213,8 @@ const _: () = {
     assert!(size_of::<Choice>() == 4);
     assert!(size_of::<Decision>() == 16);
     assert!(size_of::<WindowTime>() == 16);
+    assert!(size_of::<PrefixKey>() == 20);
+    assert!(size_of::<NetRow>() == 8);
+    assert!(size_of::<NetRange>() == 20);
     assert!(RULE_STATES.is_power_of_two() && RULE_ENTRIES.is_power_of_two());
 };

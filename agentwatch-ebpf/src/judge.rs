@@ -4,7 +4,7 @@ use agentwatch_common::{
     limits::{MATCH_COMMAND_BYTES, NAME_BYTES, RULE_ENTRIES, RULE_PATH_BYTES, RULE_STATES, TAIL_BYTES},
     maps::control,
     rules::{
-        self, CHOICES, Choice, DecisionKey, RULE_DEFAULT, RULE_NONE, RULE_UNDECIDED, RuleAutomaton, Verdict,
+        self, Choice, Decision, DecisionKey, RULE_DEFAULT, RULE_NONE, RULE_UNDECIDED, RuleAutomaton, Verdict,
         View, op,
     },
 };
@@ -159,14 +159,33 @@ impl Court {
     #[inline(always)]
     pub fn on_set(&self, set: u32, ops: Ops, explicit: Ops) -> Judgement {
         let key = DecisionKey { set, view: self.view.view, op: 0, slot: self.slot as u8 };
-        let mut deciding = Deciding { key, ops, explicit, rule: RULE_NONE.into(), verdict: 0, now_ns: 0 };
+        let mut deciding = Deciding {
+            key,
+            ops,
+            explicit,
+            rule: RULE_NONE.into(),
+            verdict: 0,
+            windows: Windows::new(self.slot),
+        };
         repeat(op::COUNT, decide_op, &mut deciding);
         self.judgement(deciding.rule as u16, deciding.verdict as u8)
     }
 
+    /// Which half of the tables.
+    #[inline(always)]
+    pub fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    /// The number of the agent's view.
+    #[inline(always)]
+    pub fn view_number(&self) -> u32 {
+        self.view.view.into()
+    }
+
     /// A verdict as the agent's mode has it.
     #[inline(always)]
-    fn judgement(&self, rule: u16, verdict: u8) -> Judgement {
+    pub fn judgement(&self, rule: u16, verdict: u8) -> Judgement {
         let told_only = self.view.enforce == 0 && verdict > Verdict::WouldDeny.raw();
         Judgement {
             policy: self.policy,
@@ -278,7 +297,7 @@ struct Deciding {
     explicit: Ops,
     rule: u32,
     verdict: u32,
-    now_ns: u64,
+    windows: Windows,
 }
 
 /// One operation: the strictest counts.
@@ -291,27 +310,39 @@ extern "C" fn decide_op(index: u32, deciding: &mut Deciding) -> i64 {
     deciding.key.op = index as u8;
     // SAFETY: entries are only read here; one that is replaced meanwhile belongs to another policy.
     let Some(decision) = (unsafe { DECISIONS.get(deciding.key) }) else { return 0 };
-    for choice in &decision.choices {
-        if choice.verdict == 0 {
-            break;
-        }
-        if !deciding.is_open(choice) {
-            continue;
-        }
-        let applies = choice.rule != RULE_DEFAULT || deciding.ops & asked != 0;
-        if applies && u32::from(choice.verdict) > deciding.verdict {
-            deciding.verdict = choice.verdict.into();
-            deciding.rule = choice.rule.into();
-        }
-        break;
+    let choice = deciding.windows.choose(decision);
+    let applies = choice.rule != RULE_DEFAULT || deciding.ops & asked != 0;
+    if applies && u32::from(choice.verdict) > deciding.verdict {
+        deciding.verdict = choice.verdict.into();
+        deciding.rule = choice.rule.into();
     }
     0
 }
 
-const _: () = assert!(CHOICES == 4, "the loop over choices is unrolled for the verifier");
+/// The times at which choices count. The clock is read once.
+pub struct Windows {
+    slot: u32,
+    now_ns: u64,
+}
 
-impl Deciding {
-    /// Whether a choice counts at this moment.
+impl Windows {
+    /// Those of the policy in a half of the tables.
+    #[inline(always)]
+    pub fn new(slot: u32) -> Self {
+        Self { slot, now_ns: 0 }
+    }
+
+    /// The first choice that counts at this moment; an empty one where none does.
+    #[inline(always)]
+    pub fn choose(&mut self, decision: &Decision) -> Choice {
+        for choice in &decision.choices {
+            if choice.verdict == 0 || self.is_open(choice) {
+                return *choice;
+            }
+        }
+        Choice { rule: RULE_NONE, verdict: 0, window: 0 }
+    }
+
     #[inline(always)]
     fn is_open(&mut self, choice: &Choice) -> bool {
         if choice.window == 0 {
@@ -322,8 +353,9 @@ impl Deciding {
             let boot_ns = unsafe { bpf_ktime_get_boot_ns() };
             self.now_ns = boot_ns.wrapping_add(control_word(control::UNIX_OFFSET_NS));
         }
-        let index = u32::from(self.key.slot) * rules::WINDOWS + u32::from(choice.window) - 1;
-        let Some(time) = WINDOWS.get(index) else { return true };
+        let Some(time) = WINDOWS.get(self.slot * rules::WINDOWS + u32::from(choice.window) - 1) else {
+            return true;
+        };
         time.from_ns <= self.now_ns && self.now_ns < time.to_ns
     }
 }

@@ -20,6 +20,7 @@ mod exec_check;
 mod file;
 mod file_change;
 mod judge;
+mod judge_net;
 mod kernel;
 mod maps;
 mod mount;

@@ -4,11 +4,14 @@ use agentwatch_common::{
     limits,
     maps::{Automaton, CgroupEntry, LossKey, ProcessEntry, SessionEntry, control},
     offsets::Offsets,
-    rules::{self, Decision, DecisionKey, RuleAutomaton, View, WindowTime},
+    rules::{
+        self, Choice, Decision, DecisionKey, NetRange, NetRow, PrefixKey, RuleAutomaton, View, WindowTime,
+    },
 };
 use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{Array, HashMap, RingBuf},
+    maps::{Array, HashMap, LpmTrie, RingBuf},
 };
 
 use crate::record::Scratch;
@@ -59,3 +62,19 @@ pub static DECISIONS: HashMap<DecisionKey, Decision> = HashMap::pinned(limits::D
 /// Times at which rules count, by slot and number.
 #[map]
 pub static WINDOWS: Array<WindowTime> = Array::pinned(rules::SLOTS * rules::WINDOWS, 0);
+/// Networks of the rules. A trie cannot be allocated in advance.
+#[map]
+pub static PREFIXES: LpmTrie<PrefixKey, u32> =
+    LpmTrie::pinned(rules::SLOTS * rules::PREFIXES, BPF_F_NO_PREALLOC);
+/// Number of views of the policy in each slot.
+#[map]
+pub static NET_VIEWS: Array<u32> = Array::pinned(rules::SLOTS, 0);
+/// Lists of ports by set of networks, view, operation and transport.
+#[map]
+pub static NET_ROWS: Array<NetRow> = Array::pinned(rules::SLOTS * rules::NET_ROWS, 0);
+/// Ranges of ports, and what they mean.
+#[map]
+pub static NET_RANGES: Array<NetRange> = Array::pinned(rules::SLOTS * rules::NET_RANGES, 0);
+/// What is decided about addresses where no rule matches.
+#[map]
+pub static NET_DEFAULTS: Array<Choice> = Array::pinned(rules::SLOTS * rules::NET_VIEWS * 2, 0);

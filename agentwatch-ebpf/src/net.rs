@@ -7,10 +7,14 @@ use agentwatch_common::{
     kind::RecordKind,
     offsets::MISSING,
     record::{ADDRESS_BYTES, NetBody},
+    rules::op,
 };
 use aya_ebpf::{helpers::generated::bpf_probe_read_kernel, macros::lsm, programs::LsmContext};
 
 use crate::{
+    file::look,
+    judge::{Court, Judgement, Ops, bit},
+    judge_net::Endpoint,
     kernel::{Address, at_most, field, offset, pointer, read_field},
     path::{self, Place},
     record::{Record, fill, part},
@@ -31,7 +35,7 @@ pub fn net_connect(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
     let socket = Socket::of(ctx.arg(0));
     if socket.family != AF_UNIX && socket.family != AF_NETLINK {
-        report_address(&member, RecordKind::NetConnect, &socket, ctx.arg(1), ctx.arg(2));
+        return report_address(&member, RecordKind::NetConnect, &socket, ctx.arg(1), ctx.arg(2));
     }
     0
 }
@@ -53,7 +57,7 @@ pub fn net_send(ctx: LsmContext) -> i32 {
     if socket.family != AF_UNIX && socket.family != AF_NETLINK {
         // SAFETY: as above.
         let len = unsafe { field!(message, msghdr_msg_namelen, i32) };
-        report_address(&member, RecordKind::NetSend, &socket, name, len);
+        return report_address(&member, RecordKind::NetSend, &socket, name, len);
     }
     0
 }
@@ -65,7 +69,7 @@ pub fn net_bind(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
     let socket = Socket::of(ctx.arg(0));
     if socket.family != AF_NETLINK {
-        report_address(&member, RecordKind::NetBind, &socket, ctx.arg(1), ctx.arg(2));
+        return report_address(&member, RecordKind::NetBind, &socket, ctx.arg(1), ctx.arg(2));
     }
     0
 }
@@ -75,8 +79,7 @@ pub fn net_bind(ctx: LsmContext) -> i32 {
 pub fn net_listen(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
     let socket = Socket::of(ctx.arg(0));
-    report_socket(&member, RecordKind::NetListen, &socket, End::Local);
-    0
+    report_socket(&member, RecordKind::NetListen, &socket, End::Local)
 }
 
 /// `include/net/sock.h`, `sock_graft()`: `void sock_graft(struct sock *sk, struct socket *parent)`, since 2.6.
@@ -97,8 +100,7 @@ pub fn net_accept(ctx: LsmContext) -> i32 {
 pub fn unix_connect(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
     let other = Socket::from_sk(ctx.arg(1));
-    report_socket(&member, RecordKind::NetConnect, &other, End::Local);
-    0
+    report_socket(&member, RecordKind::NetConnect, &other, End::Local)
 }
 
 /// `net/unix/af_unix.c`, `unix_dgram_connect()` and `unix_dgram_sendmsg()`:
@@ -109,7 +111,7 @@ pub fn unix_send(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
     let other = Socket::of(ctx.arg(1));
     if !pointer(other.sk, offset!(unix_sock_addr)).is_null() {
-        report_socket(&member, RecordKind::NetSend, &other, End::Local);
+        return report_socket(&member, RecordKind::NetSend, &other, End::Local);
     }
     0
 }
@@ -156,14 +158,88 @@ fn begin(record: &Record, socket: &Socket) -> *mut NetBody {
     body
 }
 
-/// Reports an act with the address that was given.
+/// What an act asks for; an accepted connection was asked for by its peer.
 #[inline(always)]
-fn report_address(member: &Member, kind: RecordKind, socket: &Socket, address: Address, len: i32) {
-    let Some(record) = Record::take::<NetBody>(member, kind) else { return };
+const fn ops_of(kind: RecordKind) -> Ops {
+    match kind {
+        RecordKind::NetConnect | RecordKind::NetSend => bit(op::CONNECT),
+        RecordKind::NetBind | RecordKind::NetListen => bit(op::LISTEN),
+        _ => 0,
+    }
+}
+
+/// Judges and reports an act with the address that was given; gives what the hook returns.
+#[inline(always)]
+fn report_address(member: &Member, kind: RecordKind, socket: &Socket, address: Address, len: i32) -> i32 {
+    let court = Court::of(member, ops_of(kind));
+    let Some(record) = Record::take::<NetBody>(member, kind) else { return unseen(&court) };
     let body = begin(&record, socket);
     copy_address(body, address, len);
-    record.submit(member, kind, 0);
+    let judgement = match &court {
+        Some(court) => judge_address(court, &record, body, socket, kind),
+        None => Judgement::NONE,
+    };
+    finish(record, member, kind, judgement, 0)
+}
+
+/// Judges the address in the fixed part of a record.
+#[inline(always)]
+fn judge_address(
+    court: &Court,
+    record: &Record,
+    body: *mut NetBody,
+    socket: &Socket,
+    kind: RecordKind,
+) -> Judgement {
+    // SAFETY: all inside the body, which is valid scratch memory, and aligned: `address` is aligned to 8.
+    let (given, port, v4, v6) = unsafe {
+        let address: *const u8 = (&raw const (*body).address).cast();
+        (
+            address.cast::<u16>().read_volatile(),
+            u16::from_be(address.add(2).cast::<u16>().read_volatile()),
+            address.add(4).cast::<[u8; 4]>().read_volatile(),
+            address.add(8).cast::<[u8; 16]>().read_volatile(),
+        )
+    };
+    // IPv4 takes a send to an address of no family for one of its own.
+    let sends = kind.raw() == RecordKind::NetSend.raw() || kind.raw() == RecordKind::NetBind.raw();
+    let family = if given == 0 && sends { socket.family } else { given };
+    // A port that the kernel chooses is nobody's to deny; it is looked at when somebody listens there.
+    let chosen = kind.raw() == RecordKind::NetBind.raw() && port == 0;
+    if given == 0 && !sends || chosen {
+        return Judgement::NONE;
+    }
+    let protocol = socket.protocol;
+    match family {
+        AF_INET => {
+            let mut address = [0; 16];
+            address[..4].copy_from_slice(&v4);
+            court.on_endpoint(record, &Endpoint { family: 4, address, port, protocol }, ops_of(kind))
+        }
+        AF_INET6 => {
+            court.on_endpoint(record, &Endpoint { family: 6, address: v6, port, protocol }, ops_of(kind))
+        }
+        AF_UNIX => Judgement::NONE,
+        _ => court.on_set(0, ops_of(kind), 0),
+    }
+}
+
+/// No buffer was free, and the loss is counted: see [`crate::file`].
+#[inline(always)]
+fn unseen(court: &Option<Court>) -> i32 {
+    match court {
+        Some(court) => court.undecided().carry_out(),
+        None => 0,
+    }
+}
+
+/// Submits a record, and carries out what was decided.
+#[inline(always)]
+fn finish(record: Record, member: &Member, kind: RecordKind, judgement: Judgement, tail: u64) -> i32 {
+    record.judged(&judgement);
+    record.submit(member, kind, tail);
     record.release();
+    judgement.carry_out()
 }
 
 /// Copies an address of kernel memory; one longer than any real one is cut, and its length tells.
@@ -180,14 +256,15 @@ fn copy_address(body: *mut NetBody, address: Address, len: i32) {
     }
 }
 
-/// Reports an act with the address of a socket.
+/// Judges and reports an act with the address of a socket; gives what the hook returns.
 #[inline(always)]
-fn report_socket(member: &Member, kind: RecordKind, socket: &Socket, end: End) {
-    let Some(record) = Record::take::<NetBody>(member, kind) else { return };
+fn report_socket(member: &Member, kind: RecordKind, socket: &Socket, end: End) -> i32 {
+    let court = Court::of(member, ops_of(kind));
+    let Some(record) = Record::take::<NetBody>(member, kind) else { return unseen(&court) };
     let body = begin(&record, socket);
-    let mut tail = 0;
+    let mut judgement = Judgement::NONE;
     match socket.family {
-        AF_UNIX => tail = unix_address(&record, body, socket.sk),
+        AF_UNIX => judgement = unix_address(&record, body, socket.sk, &court, ops_of(kind)),
         AF_VSOCK => {
             let from = if end == End::Local { offset!(vsock_local_addr) } else { offset!(vsock_remote_addr) };
             if from != MISSING as usize {
@@ -197,29 +274,39 @@ fn report_socket(member: &Member, kind: RecordKind, socket: &Socket, end: End) {
         AF_INET | AF_INET6 => inet_address(body, socket, end),
         _ => {}
     }
-    record.submit(member, kind, tail);
-    record.release();
+    if socket.family != AF_UNIX
+        && let Some(court) = &court
+    {
+        judgement = judge_address(court, &record, body, socket, kind);
+    }
+    let tail = path::used(record.walk());
+    finish(record, member, kind, judgement, tail)
 }
 
 /// Size of `struct sockaddr_vm`.
 const VSOCK_ADDRESS_BYTES: i32 = 16;
 
-/// The name of a Unix socket, and where its file is.
+/// The name of a Unix socket, and where its file is; judges the file that is reached.
 #[inline(always)]
-fn unix_address(record: &Record, body: *mut NetBody, sk: Address) -> u64 {
+fn unix_address(
+    record: &Record,
+    body: *mut NetBody,
+    sk: Address,
+    court: &Option<Court>,
+    ops: Ops,
+) -> Judgement {
     let address = pointer(sk, offset!(unix_sock_addr));
-    if address.is_null() {
-        return 0;
-    }
     let len = read_field::<i32>(address, offset!(unix_address_len));
     copy_address(body, address.wrapping_add(offset!(unix_address_name)), len);
     let place = Place::read(sk.wrapping_add(offset!(unix_sock_path)));
     if place.dentry.is_null() {
-        return 0;
+        return match court {
+            Some(court) => court.on_set(0, ops, 0),
+            None => Judgement::NONE,
+        };
     }
-    path::append(record, place, part!(body, path), part!(body, path_fs));
     fill!(body, ino: place.ino());
-    path::used(record.walk())
+    look(record, place, [part!(body, path), part!(body, path_fs)], court, [ops, 0])
 }
 
 /// Addresses of an IP socket: the wanted end as a `sockaddr`, and the local one.

@@ -1,0 +1,172 @@
+//! What the policy says of an address of the Internet protocols.
+
+use agentwatch_common::rules::{
+    self, Choice, NET_ANY_HOST, NetRange, PREFIX_FIXED_BITS, PrefixKey, TRANSPORTS, op,
+};
+use aya_ebpf::maps::lpm_trie::Key;
+
+use crate::{
+    judge::{Court, Judgement, Ops, Windows, bit},
+    kernel::repeat,
+    maps::{NET_DEFAULTS, NET_RANGES, NET_ROWS, NET_VIEWS, PREFIXES},
+    record::{KnownPlace, Record},
+};
+
+/// Longest binary search: over twice as many ranges as there can be.
+const SEARCH_STEPS: u32 = 16;
+const IPPROTO_TCP: u16 = 6;
+const IPPROTO_UDP: u16 = 17;
+const IPPROTO_UDPLITE: u16 = 136;
+const IPPROTO_MPTCP: u16 = 262;
+
+/// An address and how it is reached.
+pub struct Endpoint {
+    /// 4 or 6.
+    pub family: u8,
+    /// In network order; of IPv4 the first four bytes.
+    pub address: [u8; 16],
+    /// In host order.
+    pub port: u16,
+    /// `IPPROTO_*`.
+    pub protocol: u16,
+}
+
+impl Endpoint {
+    /// The address that is really reached: IPv4 where it is mapped into IPv6, and the loopback address where a
+    /// connection goes to none.
+    #[inline(always)]
+    fn canonical(&self, connects: bool) -> PrefixKey {
+        let mut key = PrefixKey { slot: 0, family: self.family, pad: [0; 2], address: self.address };
+        let words = words_of(&self.address);
+        if self.family == 6 && words[0] == 0 && words[1] == 0 && words[2] == u32::to_be(0xffff) {
+            key.family = 4;
+            key.address = bytes_of([words[3], 0, 0, 0]);
+        }
+        let words = words_of(&key.address);
+        if connects && words == [0; 4] {
+            key.address = if key.family == 4 {
+                bytes_of([u32::to_be(0x7f00_0001), 0, 0, 0])
+            } else {
+                bytes_of([0, 0, 0, u32::to_be(1)])
+            };
+        }
+        key
+    }
+
+    #[inline(always)]
+    fn transport(&self) -> u32 {
+        match self.protocol {
+            IPPROTO_TCP | IPPROTO_MPTCP => 0,
+            IPPROTO_UDP | IPPROTO_UDPLITE => 1,
+            _ => 2,
+        }
+    }
+}
+
+#[inline(always)]
+fn words_of(bytes: &[u8; 16]) -> [u32; 4] {
+    // SAFETY: the same size, and every bit pattern is a value of both.
+    unsafe { core::mem::transmute::<[u8; 16], [u32; 4]>(*bytes) }
+}
+
+#[inline(always)]
+fn bytes_of(words: [u32; 4]) -> [u8; 16] {
+    // SAFETY: as above.
+    unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) }
+}
+
+impl Court {
+    /// Judges an attempt to reach an address, or to be reached at it (`ops` is one of the two).
+    #[inline(never)]
+    pub fn on_endpoint(&self, record: &Record, endpoint: &Endpoint, ops: Ops) -> Judgement {
+        let listens = u32::from(ops == bit(op::LISTEN));
+        let mut key = endpoint.canonical(listens == 0);
+        key.slot = self.slot() as u8;
+        let bits = PREFIX_FIXED_BITS + if key.family == 4 { 32 } else { 128 };
+        let views = NET_VIEWS.get(self.slot()).copied().unwrap_or(0);
+        let place = Place {
+            slot: self.slot(),
+            view: self.view_number(),
+            views,
+            column: listens * TRANSPORTS + endpoint.transport(),
+            port: endpoint.port,
+        };
+        let mut windows = Windows::new(self.slot());
+        let here = match PREFIXES.get(Key::new(bits, key)) {
+            Some(set) => place.look(record, *set, &mut windows),
+            None => NOTHING,
+        };
+        let anywhere = place.look(record, NET_ANY_HOST, &mut windows);
+        // Of equally strict rules the one that comes first in the policy is named.
+        let other =
+            anywhere.verdict > here.verdict || anywhere.verdict == here.verdict && anywhere.rule < here.rule;
+        let found = if other { anywhere } else { here };
+        if found.verdict != 0 {
+            return self.judgement(found.rule, found.verdict);
+        }
+        let index = (self.slot() * rules::NET_VIEWS + self.view_number()) * 2 + listens;
+        let default = NET_DEFAULTS.get(index).copied().unwrap_or(NOTHING);
+        self.judgement(default.rule, default.verdict)
+    }
+}
+
+const NOTHING: Choice = Choice { rule: 0, verdict: 0, window: 0 };
+
+/// Where in the tables an attempt is looked for.
+struct Place {
+    slot: u32,
+    view: u32,
+    views: u32,
+    column: u32,
+    port: u16,
+}
+
+/// A search in a sorted list of ranges. Its bounds lie in the buffer, where the verifier does not follow them.
+struct Search {
+    known: KnownPlace,
+    first: u32,
+    port: u16,
+}
+
+impl Place {
+    /// What a set of networks says; nothing where it has no rule.
+    #[inline(always)]
+    fn look(&self, record: &Record, set: u32, windows: &mut Windows) -> Choice {
+        let row = (set.wrapping_mul(self.views).wrapping_add(self.view))
+            .wrapping_mul(2 * TRANSPORTS)
+            .wrapping_add(self.column);
+        if row >= rules::NET_ROWS {
+            return NOTHING;
+        }
+        let Some(row) = NET_ROWS.get(self.slot * rules::NET_ROWS + row).copied() else { return NOTHING };
+        if row.count == 0 {
+            return NOTHING;
+        }
+        let known = record.known();
+        known.set(0, row.count);
+        let first = self.slot * rules::NET_RANGES + row.first;
+        repeat(SEARCH_STEPS, halve, &mut Search { known, first, port: self.port });
+        match NET_RANGES.get(first.wrapping_add(known.hash() as u32)) {
+            Some(range) => windows.choose(&range.decision),
+            None => NOTHING,
+        }
+    }
+}
+
+/// One step: the first range whose last port is not below the port lies from `hash` up to `state`.
+#[inline(never)]
+extern "C" fn halve(_index: u32, search: &mut Search) -> i64 {
+    let (low, high) = (search.known.hash() as u32, search.known.state());
+    if low >= high {
+        return 1;
+    }
+    let middle = low.wrapping_add(high.wrapping_sub(low) / 2);
+    let Some(range) = NET_RANGES.get(search.first.wrapping_add(middle)) else { return 1 };
+    let range: &NetRange = range;
+    if range.last < search.port {
+        search.known.set(u64::from(middle) + 1, high);
+    } else {
+        search.known.set(u64::from(low), middle);
+    }
+    0
+}
