@@ -27,6 +27,8 @@ pub const PROCESSES: u32 = 65_536;
 pub const SESSIONS: u32 = 16_384;
 /// Cgroups that belong to a session. Past it a new cgroup is not followed and the loss is counted.
 pub const CGROUPS: u32 = 8_192;
+/// Agents that the matching automaton can name.
+pub const AGENTS: u32 = 2_048;
 /// Users whose processes become sessions.
 pub const USERS: u32 = 1_024;
 /// Pairs of session and operation with a loss that the daemon has not read yet. Past it losses are

@@ -15,7 +15,7 @@ pub struct ProcessEntry {
     pub start_ns: u64,
     /// The same in clock ticks of 10 ms, as `/proc/PID/stat` has it. Compared only while `start_ns` is 0.
     pub start_ticks: u64,
-    /// Index of the session's agent.
+    /// Number of the session's agent: see [`crate::rules::agent_number`].
     pub agent: u32,
     /// [`process_flag`].
     pub flags: u32,
@@ -57,7 +57,7 @@ pub struct SessionEntry {
     pub since_ns: u64,
     /// Process id of its first process.
     pub root_pid: u32,
-    /// Index of its agent in the table in force when it began.
+    /// Number of its agent.
     pub agent: u32,
     /// [`crate::kind::Attribution`].
     pub attribution: u8,
@@ -71,7 +71,7 @@ pub struct SessionEntry {
 pub struct CgroupEntry {
     /// The session's number.
     pub session: u64,
-    /// Index of the agent.
+    /// Number of the agent.
     pub agent: u32,
     /// Padding, zero.
     pub pad: u32,

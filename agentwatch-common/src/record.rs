@@ -107,7 +107,7 @@ pub struct ExecBody {
     pub attribution: u8,
     /// Padding, zero.
     pub pad: u8,
-    /// Index of the agent whose pattern matched, where this exec began a session.
+    /// Number of the agent whose pattern matched, where this exec began a session: see [`crate::rules::agent_number`].
     pub agent: u32,
     /// Path of the program.
     pub program: PathDesc,
@@ -159,7 +159,7 @@ pub struct ExitBody {
 pub struct JoinBody {
     /// Id of the cgroup that matched, or 0.
     pub cgroup: u64,
-    /// Index of the agent that matched.
+    /// Number of the agent that matched.
     pub agent: u32,
     /// [`crate::kind::Attribution`].
     pub attribution: u8,

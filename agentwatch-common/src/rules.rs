@@ -60,7 +60,31 @@ pub const RULE_NONE: u16 = 0;
 /// Rules of one policy.
 pub const RULES_MAX: u16 = 10_000;
 
-/// How one agent is judged: value of the array `VIEWS` at `slot * VIEWS + agent`.
+/// Number of an agent: made of its name, so that it is the same in every policy and after every restart. Never 0.
+#[must_use]
+pub const fn agent_number(name: &str) -> u32 {
+    // FNV-1a. Two names of one policy with the same number are refused when it is read.
+    let bytes = name.as_bytes();
+    let mut hash = 0x811c_9dc5_u32;
+    let mut index = 0;
+    while index < bytes.len() {
+        hash = (hash ^ bytes[index] as u32).wrapping_mul(0x0100_0193);
+        index += 1;
+    }
+    if hash == 0 { 1 } else { hash }
+}
+
+/// Key of the map `VIEWS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ViewKey {
+    /// The agent's number: see [`agent_number`].
+    pub agent: u32,
+    /// Which half of the tables.
+    pub slot: u32,
+}
+
+/// How one agent is judged: value of the map `VIEWS`. Agents that are not there are not judged.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct View {
@@ -175,7 +199,7 @@ pub struct NetRange {
 
 /// Windows of one policy.
 pub const WINDOWS: u32 = 64;
-/// Agents that have a view; an agent with a higher number is judged as number 0.
+/// Agents that have a view in one policy.
 pub const VIEWS: u32 = 2_048;
 
 /// The automaton over paths and command lines: a value of the array `RULES`, one for each slot.
@@ -209,6 +233,7 @@ impl RuleAutomaton {
 
 const _: () = {
     assert!(size_of::<View>() == 4);
+    assert!(size_of::<ViewKey>() == 8);
     assert!(size_of::<DecisionKey>() == 8);
     assert!(size_of::<Choice>() == 4);
     assert!(size_of::<Decision>() == 16);

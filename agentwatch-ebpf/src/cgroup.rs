@@ -52,7 +52,7 @@ pub fn cgroup_made(ctx: BtfTracePointContext) -> i32 {
             matching.read_path(record.tail(), read as u64 - 1);
         }
         if let Some(agent) = matching.accepted().checked_sub(1) {
-            begin(id_of(cgroup), agent);
+            begin(id_of(cgroup), session::agent_number(agent));
         }
     }
     record.release();

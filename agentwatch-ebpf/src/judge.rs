@@ -5,7 +5,7 @@ use agentwatch_common::{
     maps::control,
     rules::{
         self, Choice, Decision, DecisionKey, RULE_DEFAULT, RULE_NONE, RULE_UNDECIDED, RuleAutomaton, Verdict,
-        View, op,
+        View, ViewKey, op,
     },
 };
 use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_send_signal};
@@ -92,8 +92,8 @@ impl Court {
             return None;
         }
         let slot = word as u32 & (rules::SLOTS - 1);
-        let agent = if member.agent < rules::VIEWS { member.agent } else { 0 };
-        let view = *VIEWS.get(slot * rules::VIEWS + agent)?;
+        // SAFETY: a copy of plain data; a view that is replaced meanwhile belongs to another policy.
+        let view = *unsafe { VIEWS.get(ViewKey { agent: member.agent, slot }) }?;
         let court = Self { view, slot, policy: (word >> control::POLICY_SHIFT) as u32 };
         if u32::from(view.ops) & ops == 0 { None } else { Some(court) }
     }

@@ -5,7 +5,8 @@ use agentwatch_common::{
     maps::{Automaton, CgroupEntry, LossKey, ProcessEntry, SessionEntry, control},
     offsets::Offsets,
     rules::{
-        self, Choice, Decision, DecisionKey, NetRange, NetRow, PrefixKey, RuleAutomaton, View, WindowTime,
+        self, Choice, Decision, DecisionKey, NetRange, NetRow, PrefixKey, RuleAutomaton, View, ViewKey,
+        WindowTime,
     },
 };
 use aya_ebpf::{
@@ -47,15 +48,18 @@ pub static EVENTS: RingBuf = RingBuf::pinned(limits::RING_BYTES, 0);
 /// Where records are built. More entries are asked for by the loader, by the number of CPUs.
 #[map]
 pub static SCRATCH: Array<Scratch> = Array::pinned(limits::SCRATCH_PER_CPU, 0);
+/// Numbers of the agents that the automaton names by their index.
+#[map]
+pub static AGENT_NUMBERS: Array<u32> = Array::pinned(limits::AGENTS, 0);
 /// The automaton that finds agents.
 #[map]
 pub static AUTOMATON: Array<Automaton> = Array::pinned(1, 0);
 /// The automata of the rules, one for each slot.
 #[map]
 pub static RULES: Array<RuleAutomaton> = Array::pinned(rules::SLOTS, 0);
-/// How agents are judged, by slot and number.
+/// How agents are judged.
 #[map]
-pub static VIEWS: Array<View> = Array::pinned(rules::SLOTS * rules::VIEWS, 0);
+pub static VIEWS: HashMap<ViewKey, View> = HashMap::pinned(rules::SLOTS * rules::VIEWS, 0);
 /// What sets of patterns mean.
 #[map]
 pub static DECISIONS: HashMap<DecisionKey, Decision> = HashMap::pinned(limits::DECISIONS, 0);

@@ -133,7 +133,7 @@ fn stays(member: &Member, image: &Incoming, matched: u32) -> bool {
     matched == 0
         || member.flags & (process_flag::LAUNCHING | process_flag::ROOT) != 0
         || member.flags >> process_flag::MATCHED_SHIFT == matched
-        || (matched == member.agent + 1 && !image.named_as_itself(matched))
+        || (session::agent_number(matched.wrapping_sub(1)) == member.agent && !image.named_as_itself(matched))
 }
 
 /// Begins a session with the process that runs now.

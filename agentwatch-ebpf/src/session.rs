@@ -13,7 +13,7 @@ use crate::{
     atomic,
     judge::Judgement,
     kernel::field,
-    maps::{CONTROL, PROCESSES, SESSIONS},
+    maps::{AGENT_NUMBERS, CONTROL, PROCESSES, SESSIONS},
     record::{ANY, count_loss},
 };
 
@@ -33,7 +33,7 @@ pub struct Member {
     pub pid: u32,
     /// Thread id.
     pub tid: u32,
-    /// Index of the session's agent.
+    /// Number of the session's agent.
     pub agent: u32,
     /// [`process_flag`].
     pub flags: u32,
@@ -151,6 +151,12 @@ pub fn control_word(index: u32) -> u64 {
     CONTROL.get(index).copied().unwrap_or(0)
 }
 
+/// Number of an agent by its index in the automaton that finds agents; 0 where there is none.
+#[inline(always)]
+pub fn agent_number(index: u32) -> u32 {
+    AGENT_NUMBERS.get(index).copied().unwrap_or(0)
+}
+
 /// What a new session begins with.
 pub struct Beginning {
     /// Session in which it begins, or 0.
@@ -171,7 +177,7 @@ pub fn begin(pid: u32, start_ns: u64, beginning: &Beginning) -> Option<u64> {
     let session = unsafe { atomic::fetch_add(counter, 1) };
     // SAFETY: a helper without arguments.
     let since_ns = unsafe { bpf_ktime_get_boot_ns() };
-    let agent = beginning.matched.wrapping_sub(1);
+    let agent = agent_number(beginning.matched.wrapping_sub(1));
     let entry = SessionEntry {
         parent: beginning.parent,
         since_ns,

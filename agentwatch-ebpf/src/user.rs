@@ -44,6 +44,7 @@ pub fn user_change(ctx: LsmContext) -> i32 {
     let beginning =
         Beginning { parent: 0, matched: agent + 1, attribution: Attribution::MatchedUser, told_by_exec: 0 };
     if let Some(session) = session::begin(pid, process_start(task), &beginning) {
+        let agent = session::agent_number(agent);
         let found = agentwatch_common::maps::CgroupEntry { session, agent, pad: 0 };
         announce(task, pid, session, &found, 0);
     }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use agentwatch_common::{limits::AGENTS, rules::agent_number};
+
 use super::known::{self, KnownError};
 use super::{AgentSpec, Match};
 use crate::matcher::{AgentIndex, CompileError, CompiledMatcher, command_text};
@@ -12,6 +14,12 @@ pub enum TableError {
     /// The patterns do not fit the kernel.
     #[error(transparent)]
     Compile(#[from] CompileError),
+    /// Two names that the kernel could not tell apart.
+    #[error("the agents `{0}` and `{1}` have names that give the same number, by which the kernel knows them: rename one")]
+    SameNumber(String, String),
+    /// More than the kernel's table has room for.
+    #[error("there are {0} agents with the built-in ones, and the kernel's table has room for {AGENTS}: declare fewer")]
+    TooMany(usize),
     /// The built-in list is broken: a bug.
     #[error("the built-in list of known agents cannot be read, which is a bug of agentwatch: {0}")]
     Known(#[from] KnownError),
@@ -37,6 +45,7 @@ impl AgentTable {
         let undeclared: Vec<_> =
             known.into_iter().filter(|known| agents.iter().all(|agent| agent.name != known.name)).collect();
         agents.extend(undeclared);
+        check_numbers(&agents)?;
         let patterns = indexed(&agents).filter_map(|(index, item)| Some((index, item.pattern()?)));
         let matcher = CompiledMatcher::compile(patterns)?;
         let mut users = BTreeMap::new();
@@ -65,6 +74,19 @@ impl AgentTable {
     pub fn index_of(&self, name: &str) -> Option<AgentIndex> {
         let index = self.agents.iter().position(|agent| agent.name == name)?;
         u32::try_from(index).ok()
+    }
+
+    /// The number by which the kernel knows an agent; 0 where there is none.
+    #[must_use]
+    pub fn number_of(&self, index: AgentIndex) -> u32 {
+        self.get(index).map_or(0, |agent| agent_number(&agent.name))
+    }
+
+    /// The index of the agent that the kernel knows by this number; `AgentIndex::MAX` where there is none any more.
+    #[must_use]
+    pub fn with_number(&self, number: u32) -> AgentIndex {
+        let found = self.agents.iter().position(|agent| agent_number(&agent.name) == number);
+        found.and_then(|index| u32::try_from(index).ok()).unwrap_or(AgentIndex::MAX)
     }
 
     /// What the kernel walks.
@@ -128,6 +150,20 @@ impl AgentTable {
         let is_user = |item: &&Match| matches!(item, Match::User { uid, .. } if *uid == user);
         self.get(agent)?.matches.iter().find(is_user)
     }
+}
+
+/// Each agent must have a number of its own.
+fn check_numbers(agents: &[AgentSpec]) -> Result<(), TableError> {
+    if agents.len() > AGENTS as usize {
+        return Err(TableError::TooMany(agents.len()));
+    }
+    let mut known: BTreeMap<u32, &str> = BTreeMap::new();
+    for agent in agents {
+        if let Some(other) = known.insert(agent_number(&agent.name), &agent.name) {
+            return Err(TableError::SameNumber(other.to_owned(), agent.name.clone()));
+        }
+    }
+    Ok(())
 }
 
 fn indexed(agents: &[AgentSpec]) -> impl Iterator<Item = (AgentIndex, &Match)> {

@@ -165,10 +165,11 @@ impl Attribution {
         let cwd = Arc::new(Text::from_vec(exec.cwd.path()));
         let container = self.container(exec.cgroup, header.pid);
         if exec.attribution != 0 && self.sessions.get(header.session).is_none() {
-            let why = self.why_exec(exec.agent, &program, args);
+            let agent = self.table.with_number(exec.agent);
+            let why = self.why_exec(agent, &program, args);
             let parent = (exec.parent_session != 0).then_some(exec.parent_session);
             let by = By::from_raw(exec.attribution);
-            self.begin(header.session, header.pid, header.time_ns, exec.agent, by, parent, why);
+            self.begin(header.session, header.pid, header.time_ns, agent, by, parent, why);
         }
         let process = self.process(header, out);
         process.image = image;
@@ -246,14 +247,15 @@ impl Attribution {
     fn join(&mut self, header: &RecordHeader, join: &JoinBody, out: &mut Vec<Event>) {
         if self.sessions.get(header.session).is_none() {
             let cgroup = self.facts.cgroup_of(header.pid);
+            let agent = self.table.with_number(join.agent);
             let found = match (By::from_raw(join.attribution), &cgroup) {
-                (By::MatchedUser, _) => self.table.why_user(join.agent, header.uid),
-                (_, Some(path)) => self.table.why_cgroup(join.agent, path),
+                (By::MatchedUser, _) => self.table.why_user(agent, header.uid),
+                (_, Some(path)) => self.table.why_cgroup(agent, path),
                 _ => None,
             };
-            let why = found.map(|found| self.recognised(join.agent, found));
+            let why = found.map(|found| self.recognised(agent, found));
             let by = By::from_raw(join.attribution);
-            self.begin(header.session, header.pid, header.time_ns, join.agent, by, None, why);
+            self.begin(header.session, header.pid, header.time_ns, agent, by, None, why);
         }
         self.process(header, out);
         out.push(self.event(header, Kind::SessionStart, None, &mut Vec::new()));
@@ -348,7 +350,8 @@ impl Attribution {
             let entry = self.facts.session(number).unwrap_or_default();
             let by = By::from_raw(entry.attribution);
             let parent = (entry.parent != 0).then_some(entry.parent);
-            self.begin(number, pid, entry.since_ns, entry.agent, by, parent, None);
+            let agent = self.table.with_number(entry.agent);
+            self.begin(number, pid, entry.since_ns, agent, by, parent, None);
         }
         if let Some(session) = self.sessions.get_mut(number) {
             session.living += 1;

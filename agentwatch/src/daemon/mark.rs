@@ -64,7 +64,9 @@ pub fn adopt_running(
             maps.processes.iter().flatten().map(|(pid, Shared(entry))| (pid, entry)).collect();
         let session_of = |id: ProcId| marked.get(&id.pid).filter(|entry| is_process(entry, id));
         let table = std::sync::Arc::clone(&state.table);
-        let plan = adopt::plan(&snapshot, &table, &|id| session_of(id).map(|entry| entry.agent));
+        let plan = adopt::plan(&snapshot, &table, &|id| {
+            session_of(id).map(|entry| table.with_number(entry.agent))
+        });
         if plan.is_empty() {
             break;
         }
@@ -84,7 +86,7 @@ pub fn adopt_running(
         }
         for join in &plan.joins {
             if let Some(entry) = session_of(join.session_of) {
-                let (number, agent) = (entry.session, entry.agent);
+                let (number, agent) = (entry.session, table.with_number(entry.agent));
                 joined += usize::from(mark(maps, state, join.process, number, agent, false, now_ns, out));
             }
         }
@@ -92,7 +94,7 @@ pub fn adopt_running(
     joined
 }
 
-/// An entry for a process that the daemon puts into a session.
+/// An entry for a process that the daemon puts into a session; `agent` is the agent's number.
 fn process_entry(session: u64, id: ProcId, agent: u32, flags: u32) -> ProcessEntry {
     ProcessEntry { session, start_ticks: id.start_ticks, agent, flags, ..ProcessEntry::default() }
 }
@@ -129,7 +131,7 @@ fn begin(
     state.begin(number, root_pid, now_ns, adoption.agent, By::Adopted, parent, why);
     keep(maps, state, number, adoption.agent, By::Adopted);
     if let Root::Cgroup(path) = &adoption.root {
-        cover_cgroup(maps, path, number, adoption.agent);
+        cover_cgroup(maps, path, number, state.table.number_of(adoption.agent));
         cgroups.insert(path.clone(), number);
     }
     out.extend(state.session_started(number, now_ns));
@@ -157,7 +159,7 @@ pub fn keep(maps: &mut Maps, state: &Attribution, number: u64, agent: u32, by: B
         parent: session.began.parent.unwrap_or(0),
         since_ns: session.began.since_ns.saturating_sub(state.host.boot_unix_ns),
         root_pid: session.began.root_pid,
-        agent,
+        agent: state.table.number_of(agent),
         attribution: by.raw(),
         pad: [0; 7],
     };
@@ -179,7 +181,7 @@ fn mark(
     out: &mut Vec<Event>,
 ) -> bool {
     let flags = if root { process_flag::ROOT } else { 0 };
-    let entry = process_entry(number, id, agent, flags);
+    let entry = process_entry(number, id, state.table.number_of(agent), flags);
     if let Err(error) = maps.processes.insert(id.pid, Shared(entry), 0) {
         tracing::warn!(pid = id.pid, %error, "cannot follow a process of a session");
         return false;
@@ -208,7 +210,7 @@ pub fn launch(
         maps.processes.get(&id.pid, 0).ok().map(|Shared(entry)| entry).filter(|entry| is_process(entry, id));
     let parent = before.map(|entry| entry.session);
     let flags = process_flag::ROOT | process_flag::LAUNCHING;
-    let entry = process_entry(number, id, agent, flags);
+    let entry = process_entry(number, id, state.table.number_of(agent), flags);
     state.begin(number, id.pid, now_ns, agent, By::Launched, parent, None);
     keep(maps, state, number, agent, By::Launched);
     maps.processes.insert(id.pid, Shared(entry), 0).ok()?;
@@ -238,7 +240,7 @@ pub fn cover_cgroups(maps: &mut Maps, state: &mut Attribution, numbers: &mut Num
         let why = state.table.why_cgroup(agent, &path).map(|found| state.recognised(agent, found));
         state.begin(number, 0, now_ns, agent, By::MatchedCgroup, None, why);
         keep(maps, state, number, agent, By::MatchedCgroup);
-        cover_cgroup(maps, &path, number, agent);
+        cover_cgroup(maps, &path, number, state.table.number_of(agent));
     }
 }
 
@@ -261,7 +263,7 @@ fn folder_of(path: &[u8]) -> PathBuf {
     Path::new(CGROUPS).join(std::ffi::OsStr::from_bytes(below))
 }
 
-/// Notes a cgroup and all below it.
+/// Notes a cgroup and all below it; `agent` is the agent's number.
 fn cover_cgroup(maps: &mut Maps, path: &[u8], session: u64, agent: u32) {
     let mut folders = vec![folder_of(path)];
     while let Some(folder) = folders.pop() {

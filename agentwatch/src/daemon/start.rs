@@ -220,7 +220,6 @@ impl Daemon {
                     return;
                 }
                 self.state.table = table;
-                renumber_agents(&mut self.maps, &self.state);
                 let mut out = Vec::new();
                 let now = boot_ns();
                 mark::cover_cgroups(&mut self.maps, &mut self.state, &mut self.numbers, now);
@@ -274,6 +273,7 @@ fn configure(maps: &mut Maps, table: &AgentTable) -> Result<(), KernelError> {
     for (slot, value) in automaton.next.iter_mut().zip(&matcher.table) {
         *slot = *value;
     }
+    maps.set_agent_numbers((0..).zip(table.agents()).map(|(index, _)| table.number_of(index)))?;
     maps.set_automaton(&automaton)?;
     let old: Vec<u32> = maps.users.keys().flatten().collect();
     for user in old {
@@ -296,7 +296,6 @@ fn take_up(
 ) -> Numbers {
     let boot_id = Arc::clone(&state.host.boot_id);
     state.sessions.restore(saved::read(&options.paths.state, &boot_id));
-    renumber_agents(maps, state);
     take_up_processes(maps, state, now, out);
     let known: Vec<u64> =
         maps.sessions.keys().flatten().chain(state.sessions.all().map(|one| one.number)).collect();
@@ -325,20 +324,6 @@ pub(super) fn take_up_processes(maps: &Maps, state: &mut Attribution, now: u64, 
         state.add_process(pid, process, now, out);
     }
     state.end_missing(&alive, now, out);
-}
-
-/// Sessions keep their agents by name: what the kernel knows as an index is set anew for the table in force.
-fn renumber_agents(maps: &mut Maps, state: &Attribution) {
-    let entries: Vec<_> = maps.processes.iter().flatten().collect();
-    for (pid, Shared(mut entry)) in entries {
-        let Some(session) = state.sessions.get(entry.session) else { continue };
-        let agent = state.table.index_of(&session.began.agent).unwrap_or(u32::MAX);
-        if agent != entry.agent {
-            entry.agent = agent;
-            // Exists only: one that ended meanwhile must not come back.
-            let _ = maps.processes.insert(pid, Shared(entry), 2);
-        }
-    }
 }
 
 fn describe(abilities: &kernel::Abilities, taken_over: bool) -> String {

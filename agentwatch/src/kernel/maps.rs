@@ -74,6 +74,8 @@ pub struct Maps {
     pub losses: Table<Shared<LossKey>, u64>,
     /// Single words.
     control: Array<MapData, u64>,
+    /// Numbers of the agents that the automaton names.
+    agent_numbers: Array<MapData, u32>,
     /// The automaton that finds agents.
     automaton: Array<MapData, Shared<Automaton>>,
     /// Records.
@@ -94,6 +96,7 @@ impl Maps {
             users: hash(dir, "USERS")?,
             losses: hash(dir, "LOSSES")?,
             control: array(dir, "CONTROL")?,
+            agent_numbers: array(dir, "AGENT_NUMBERS")?,
             automaton: array(dir, "AUTOMATON")?,
             events: open(dir, "EVENTS", |data| RingBuf::try_from(Map::RingBuf(data)))?,
         })
@@ -114,6 +117,18 @@ impl Maps {
     pub fn set_automaton(&mut self, automaton: &Boxed) -> Result<(), KernelError> {
         let set = self.automaton.set(0, automaton.0.as_ref(), 0);
         set.map_err(|source| KernelError::Map { name: "AUTOMATON", source })
+    }
+
+    /// Says which numbers the agents have that the automaton names by their index.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn set_agent_numbers(&mut self, numbers: impl Iterator<Item = u32>) -> Result<(), KernelError> {
+        for (index, number) in (0..).zip(numbers) {
+            let set = self.agent_numbers.set(index, number, 0);
+            set.map_err(|source| KernelError::Map { name: "AGENT_NUMBERS", source })?;
+        }
+        Ok(())
     }
 
     /// The ring, to be waited for.
