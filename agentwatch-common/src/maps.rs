@@ -108,6 +108,8 @@ pub mod control {
     pub const POLICY: u32 = 5;
     /// Nanoseconds from boot's beginning to add for the time since 1970.
     pub const UNIX_OFFSET_NS: u32 = 6;
+    /// Always 0.
+    pub const ZERO: u32 = 7;
     /// How far the version of a policy is shifted in [`POLICY`].
     pub const POLICY_SHIFT: u32 = 8;
     /// Entries of the array.

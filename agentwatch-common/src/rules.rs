@@ -62,15 +62,10 @@ pub const RULES_MAX: u16 = 10_000;
 
 /// Number of an agent: made of its name, so that it is the same in every policy and after every restart. Never 0.
 #[must_use]
-pub const fn agent_number(name: &str) -> u32 {
+pub fn agent_number(name: &str) -> u32 {
     // FNV-1a. Two names of one policy with the same number are refused when it is read.
-    let bytes = name.as_bytes();
-    let mut hash = 0x811c_9dc5_u32;
-    let mut index = 0;
-    while index < bytes.len() {
-        hash = (hash ^ bytes[index] as u32).wrapping_mul(0x0100_0193);
-        index += 1;
-    }
+    let hash =
+        name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     if hash == 0 { 1 } else { hash }
 }
 

@@ -8,7 +8,7 @@ use agentwatch_common::{
     maps::Automaton,
 };
 
-use crate::{kernel::repeat, maps::AUTOMATON};
+use crate::{kernel::repeat, maps::AUTOMATON, session::zero};
 
 /// Bytes of a base name that are looked at where a cheap look must do.
 pub const GLANCE_BYTES: usize = 64;
@@ -102,14 +102,14 @@ impl Matching {
     /// for the NUL that ends the last. Of what goes beyond `len` nothing is read.
     #[inline(always)]
     pub fn read_arguments(&mut self, text: *const u8, len: u64, count: u32) {
-        let mut reading = Reading { matching: *self, text, len, left: count, behind_first: 0 };
+        let mut reading = Reading { matching: *self, text, len, left: count, behind_first: zero() };
         repeat(MATCH_COMMAND_BYTES, argument_byte, &mut reading);
         *self = reading.matching;
     }
 
     #[inline(always)]
     fn read(&mut self, text: *const u8, len: u64, most: u32, step: extern "C" fn(u32, &mut Reading) -> i64) {
-        let mut reading = Reading { matching: *self, text, len, left: 0, behind_first: 0 };
+        let mut reading = Reading { matching: *self, text, len, left: 0, behind_first: zero() };
         repeat(most, step, &mut reading);
         *self = reading.matching;
     }

@@ -70,6 +70,10 @@ pub fn at_most(value: u64, most: u64) -> u64 {
 /// Calls `step` with 0, 1, … until it gives something else than 0, at most `most` times.
 ///
 /// The verifier looks at the step once, however often it runs. Loops of the language it would follow turn by turn.
+///
+/// Before 6.7 it looks at the step with the context as it is at the first turn alone, and takes out what cannot happen
+/// then. So whatever a step changes must not begin with a value that the verifier knows: it lies in a map, or begins
+/// with [`crate::session::zero`].
 #[inline(always)]
 pub fn repeat<C>(most: u32, step: extern "C" fn(u32, &mut C) -> i64, context: &mut C) {
     // SAFETY: the helper calls the step with the context that it is given, which outlives the call.

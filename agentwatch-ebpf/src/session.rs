@@ -157,6 +157,12 @@ pub fn agent_number(index: u32) -> u32 {
     AGENT_NUMBERS.get(index).copied().unwrap_or(0)
 }
 
+/// A zero of which the verifier does not know that it is one: see [`crate::kernel::repeat`].
+#[inline(always)]
+pub fn zero() -> u32 {
+    control_word(control::ZERO) as u32
+}
+
 /// What a new session begins with.
 pub struct Beginning {
     /// Session in which it begins, or 0.

@@ -5,6 +5,7 @@
 
 mod agent;
 mod attribution;
+mod enforcement;
 mod files;
 mod load;
 mod network;

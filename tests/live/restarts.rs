@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use agentwatch::event::{Event, How, Kind};
+use agentwatch::event::{Event, How, Kind, Verdict};
 use anyhow::{Context as _, Result, ensure};
 use tests::compare::json_lines;
 use tests::daemon::{Daemon, Place, Shared};
@@ -192,4 +192,31 @@ fn what_ran_before_is_adopted_whole() -> Result<()> {
     daemon.stop()?;
     drop(machine);
     Ok(())
+}
+
+#[test]
+fn rules_stay_in_force_without_a_daemon() -> Result<()> {
+    let _machine = Shared::none()?;
+    let place = Place::new()?;
+    let daemon = Daemon::start(&place)?;
+    std::fs::create_dir_all("/srv/aw-prod")?;
+    std::fs::write("/srv/aw-prod/f", "precious")?;
+    let mut command = daemon.exec_as("strict", ["sh", "-c", "read go; exec cat /srv/aw-prod/f"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    // The daemon has answered `agentwatch exec` when the shell reads.
+    let mut daemon = daemon;
+    daemon.wait_for("the shell", |event| {
+        event.command.as_ref().is_some_and(|command| command.0.contains("read go"))
+    })?;
+    daemon.kill()?;
+    drop(child.stdin.take());
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(!output.status.success() && output.stdout.is_empty(), "it was read: {said}");
+    ensure!(said.contains("Operation not permitted"), "{said}");
+    // The next daemon tells of it.
+    let mut daemon = Daemon::start(&place)?;
+    daemon.wait_for("the refusal", |event| event.verdict == Verdict::Denied)?;
+    daemon.stop()
 }

@@ -32,6 +32,25 @@ agents:
   by-user: {owner: tests@example.com, match: [{user: [nobody]}]}
   by-cgroup: {owner: tests@example.com, match: [{cgroup: ['/aw-live-*']}]}
   before: {owner: tests@example.com, match: [{exec: ['**/aw-before']}]}
+  strict: {owner: tests@example.com, mode: enforce}
+  soft: {owner: tests@example.com, mode: recommend}
+rules:
+  - name: protected
+    agents: [strict, soft]
+    deny: {read: ['/srv/aw-prod'], write: ['/srv/aw-prod'], delete: ['/srv/aw-prod']}
+    message: ask tests@example.com
+  - name: programs
+    agents: [strict, soft]
+    deny: {exec: ['/srv/aw-bin/*']}
+  - name: commands
+    agents: [strict, soft]
+    deny: {run: ['touch *forbidden*']}
+  - name: database
+    agents: [strict, soft]
+    deny: {connect: ['127.0.0.1:54321', '/srv/aw-run/.s.PGSQL.5432'], listen: ['*:54322']}
+  - name: watched
+    agents: [strict, soft]
+    log: {read: ['/etc/hostname']}
 ";
 
 /// One daemon a machine: whoever has it holds this.
@@ -146,6 +165,14 @@ impl Daemon {
     /// # Errors
     /// If it ends before, or does not come.
     pub fn start(place: &Place) -> Result<Self> {
+        Self::start_by(place, place.run())
+    }
+
+    /// Starts a daemon by this command, which [`Place::run`] gave, and waits until its log says so.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_by(place: &Place, mut command: Command) -> Result<Self> {
         // agentwatch learns the structures of a module when it attaches, and `doctor` says what it lacks without.
         let module =
             Command::new("modprobe").arg("vsock_loopback").status().context("cannot start modprobe")?;
@@ -154,7 +181,7 @@ impl Daemon {
         let before = log.last_seq()?;
         let messages = tempfile::tempfile().context("no temporary file")?;
         let output = || messages.try_clone().context("no descriptor is left");
-        let child = place.run().stdout(output()?).stderr(output()?).spawn();
+        let child = command.stdout(output()?).stderr(output()?).spawn();
         let child = child.context("cannot start `agentwatch run`: is agentwatch on PATH?")?;
         let mut daemon = Self { place: place.clone(), child, messages, log };
         daemon.wait_for_start(before).with_context(|| daemon.said())?;
@@ -238,7 +265,12 @@ impl Daemon {
 
     /// The command that [`Self::session`] runs.
     pub fn exec(&self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
-        let mut command = self.place.agentwatch(["exec", "--agent", "test", "--"]);
+        self.exec_as("test", words)
+    }
+
+    /// A command that becomes a session of any agent.
+    pub fn exec_as(&self, agent: &str, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut command = self.place.agentwatch(["exec", "--agent", agent, "--"]);
         command.args(words);
         command
     }

@@ -15,10 +15,14 @@ pub enum TableError {
     #[error(transparent)]
     Compile(#[from] CompileError),
     /// Two names that the kernel could not tell apart.
-    #[error("the agents `{0}` and `{1}` have names that give the same number, by which the kernel knows them: rename one")]
+    #[error(
+        "the agents `{0}` and `{1}` have names that give the same number, by which the kernel knows them: rename one"
+    )]
     SameNumber(String, String),
     /// More than the kernel's table has room for.
-    #[error("there are {0} agents with the built-in ones, and the kernel's table has room for {AGENTS}: declare fewer")]
+    #[error(
+        "there are {0} agents with the built-in ones, and the kernel's table has room for {AGENTS}: declare fewer"
+    )]
     TooMany(usize),
     /// The built-in list is broken: a bug.
     #[error("the built-in list of known agents cannot be read, which is a bug of agentwatch: {0}")]

@@ -64,9 +64,8 @@ pub fn adopt_running(
             maps.processes.iter().flatten().map(|(pid, Shared(entry))| (pid, entry)).collect();
         let session_of = |id: ProcId| marked.get(&id.pid).filter(|entry| is_process(entry, id));
         let table = std::sync::Arc::clone(&state.table);
-        let plan = adopt::plan(&snapshot, &table, &|id| {
-            session_of(id).map(|entry| table.with_number(entry.agent))
-        });
+        let plan =
+            adopt::plan(&snapshot, &table, &|id| session_of(id).map(|entry| table.with_number(entry.agent)));
         if plan.is_empty() {
             break;
         }

@@ -8,6 +8,7 @@ mod losses;
 mod mark;
 mod pipeline;
 mod requests;
+mod rules;
 mod saved;
 mod start;
 
@@ -21,7 +22,7 @@ use crate::{
     attribution::Attribution,
     control::{Inbox, Server},
     event::Kind,
-    kernel::{self, Abilities, maps::Maps},
+    kernel::{self, Abilities, maps::Maps, rules::RuleMaps},
     log::Log,
     paths::Paths,
 };
@@ -43,6 +44,7 @@ const UPKEEP_NS: u64 = 1_000_000_000;
 pub struct Daemon {
     paths: Paths,
     maps: Maps,
+    rule_maps: RuleMaps,
     abilities: Abilities,
     state: Attribution,
     pipeline: Pipeline,

@@ -25,6 +25,7 @@ use super::{
     losses::Losses,
     mark::{self, Numbers},
     pipeline::Pipeline,
+    rules::{self, CompileError, Compiled},
     saved,
 };
 use crate::{
@@ -37,12 +38,13 @@ use crate::{
     },
     exit,
     kernel::{
-        self, Kernel, KernelError,
+        self, Abilities, Kernel, KernelError,
         maps::{Boxed, Maps, Shared},
+        rules::RuleMaps,
     },
     log::{Limits, Log, LogError},
     paths::Paths,
-    policy::{self, Problems},
+    policy::{self, Mode, Policy, Problems},
 };
 
 /// How the daemon is to run.
@@ -73,6 +75,9 @@ pub enum StartError {
     /// The policy.
     #[error("{0}")]
     Policy(Problems),
+    /// The rules.
+    #[error(transparent)]
+    Rules(#[from] CompileError),
     /// The agents' patterns.
     #[error(transparent)]
     Table(#[from] TableError),
@@ -96,7 +101,7 @@ impl StartError {
         match self {
             Self::Run(error) => error.exit_code(),
             Self::Kernel(_) => exit::NOT_ALLOWED,
-            Self::Policy(_) | Self::Table(_) => exit::BAD_POLICY,
+            Self::Policy(_) | Self::Table(_) | Self::Rules(_) => exit::BAD_POLICY,
             Self::Log(error) if error.is_permission() => exit::NOT_ALLOWED,
             Self::Log(_) | Self::Host { .. } | Self::Io(_) => exit::FAILED,
         }
@@ -154,7 +159,7 @@ impl AsFd for Signals {
 impl Daemon {
     /// Comes up: everything that can fail comes before the kernel is touched, but for the kernel itself.
     pub(super) fn start(options: &Options) -> Result<Self, StartError> {
-        let table = Arc::new(table(options)?);
+        let Loaded { table, compiled, enforces } = Loaded::read(options)?;
         kernel::check_host()?;
         let lock = RunLock::take(&options.paths)?;
         let (mut log, _recovery) = Log::open(&options.paths.state, options.limits)?;
@@ -168,6 +173,8 @@ impl Daemon {
             losses.take_as_told(&maps);
         }
         configure(&mut maps, &table)?;
+        let mut rule_maps = maps.rules()?;
+        bring_into_force(&mut maps, &mut rule_maps, &mut state, &abilities, &compiled, enforces)?;
 
         let now = boot_ns();
         let since = format_time(state.host.unix_ns(now));
@@ -185,6 +192,7 @@ impl Daemon {
         Ok(Self {
             paths: options.paths.clone(),
             maps,
+            rule_maps,
             abilities,
             state,
             pipeline: Pipeline::default(),
@@ -212,25 +220,30 @@ impl Daemon {
             detach_on_exit: self.detach_on_exit,
             limits: Limits::default(),
         };
-        match table(&options) {
-            Ok(table) => {
-                let table = Arc::new(table);
-                if let Err(error) = configure(&mut self.maps, &table) {
-                    tracing::error!("{error}");
-                    return;
-                }
-                self.state.table = table;
-                let mut out = Vec::new();
-                let now = boot_ns();
-                mark::cover_cgroups(&mut self.maps, &mut self.state, &mut self.numbers, now);
-                mark::adopt_running(&mut self.maps, &mut self.state, &mut self.numbers, now, &mut out);
-                for mut event in out {
-                    self.log.append(&mut event);
-                }
-                tracing::info!("the policy was read again");
-            }
+        match Loaded::read(&options) {
+            Ok(loaded) => match self.take_policy(loaded) {
+                Ok(()) => tracing::info!("the policy was read again"),
+                Err(error) => tracing::error!("the policy in force stays in force: {error}"),
+            },
             Err(error) => tracing::error!("the policy in force stays in force: {error}"),
         }
+    }
+
+    /// Puts another policy into force, and looks for its agents.
+    fn take_policy(&mut self, loaded: Loaded) -> Result<(), KernelError> {
+        let Loaded { table, compiled, enforces } = loaded;
+        let (maps, rule_maps) = (&mut self.maps, &mut self.rule_maps);
+        bring_into_force(maps, rule_maps, &mut self.state, &self.abilities, &compiled, enforces)?;
+        configure(maps, &table)?;
+        self.state.table = table;
+        let mut out = Vec::new();
+        let now = boot_ns();
+        mark::cover_cgroups(maps, &mut self.state, &mut self.numbers, now);
+        mark::adopt_running(maps, &mut self.state, &mut self.numbers, now, &mut out);
+        for mut event in out {
+            self.log.append(&mut event);
+        }
+        Ok(())
     }
 }
 
@@ -241,21 +254,59 @@ fn release_memory() {
     unsafe { libc::malloc_trim(0) };
 }
 
-/// The agents of the policy and the known ones.
-fn table(options: &Options) -> Result<AgentTable, StartError> {
-    let Some(path) = &options.policy else { return Ok(AgentTable::new(Vec::new())?) };
+/// A policy that was read and compiled.
+struct Loaded {
+    table: Arc<AgentTable>,
+    compiled: Compiled,
+    /// Some agent's rules are to be enforced.
+    enforces: bool,
+}
+
+impl Loaded {
+    /// Reads the policy, or takes the empty one where there is none.
+    fn read(options: &Options) -> Result<Self, StartError> {
+        let policy = match &options.policy {
+            Some(path) => read_policy(path)?,
+            None => Policy::default(),
+        };
+        Ok(Self {
+            table: Arc::new(AgentTable::new(policy.agent_specs())?),
+            compiled: Compiled::new(&policy)?,
+            enforces: policy.agents.iter().any(|agent| agent.spec.mode == Mode::Enforce),
+        })
+    }
+}
+
+/// Reads a policy, and refuses what this version would only pretend to do.
+fn read_policy(path: &std::path::Path) -> Result<Policy, StartError> {
     let users = Users::read(std::path::Path::new("/etc/passwd"))
         .map_err(|source| StartError::Host { path: "/etc/passwd", source })?;
     let context = policy::Context { users: &users, now_ns: now_ns() };
     let (policy, warnings) = policy::load(path, context).map_err(StartError::Policy)?;
-    for warning in warnings {
+    let (refused, more): (Vec<_>, Vec<_>) = policy::enforceable(&policy)
+        .into_iter()
+        .partition(|problem| problem.code.severity() == policy::Severity::Error);
+    for warning in warnings.into_iter().chain(more) {
         eprintln!("{warning}");
     }
-    let refused = policy::enforceable(&policy);
-    if !refused.is_empty() {
-        return Err(StartError::Policy(Problems(refused)));
+    if refused.is_empty() { Ok(policy) } else { Err(StartError::Policy(Problems(refused))) }
+}
+
+/// Hands the rules to the kernel.
+fn bring_into_force(
+    maps: &mut Maps,
+    rule_maps: &mut RuleMaps,
+    state: &mut Attribution,
+    abilities: &Abilities,
+    compiled: &Compiled,
+    enforces: bool,
+) -> Result<(), KernelError> {
+    if let Some(lacking) = abilities.lacking_for_rules().filter(|_| enforces) {
+        return Err(KernelError::CannotEnforce { lacking });
     }
-    Ok(AgentTable::new(policy.agent_specs())?)
+    let version = rules::put_in_force(maps, rule_maps, compiled, state.host.boot_unix_ns)?;
+    state.judges.add(Arc::new(compiled.judge(version)));
+    Ok(())
 }
 
 /// Hands the patterns to the kernel.
@@ -326,7 +377,7 @@ pub(super) fn take_up_processes(maps: &Maps, state: &mut Attribution, now: u64, 
     state.end_missing(&alive, now, out);
 }
 
-fn describe(abilities: &kernel::Abilities, taken_over: bool) -> String {
+fn describe(abilities: &Abilities, taken_over: bool) -> String {
     let lacking: Vec<String> = abilities
         .0
         .iter()

@@ -59,6 +59,22 @@ impl Abilities {
         }
     }
 
+    /// What rules need and does not work here, with the reasons; nothing where rules can be enforced.
+    #[must_use]
+    pub fn lacking_for_rules(&self) -> Option<String> {
+        let needed = |ability: &&Ability| {
+            ability.state == State::Absent
+                && !ability.name.starts_with("sessions by")
+                && ability.name != "vsock"
+        };
+        let named = |ability: &Ability| match &ability.reason {
+            Some(reason) => format!("{} ({reason})", ability.name),
+            None => ability.name.clone(),
+        };
+        let lacking: Vec<String> = self.0.iter().filter(needed).map(named).collect();
+        (!lacking.is_empty()).then(|| lacking.join("; "))
+    }
+
     /// True where everything works fully.
     #[must_use]
     pub fn all_full(&self) -> bool {

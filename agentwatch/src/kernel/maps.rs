@@ -11,7 +11,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, MapError, RingBuf},
 };
 
-use super::KernelError;
+use super::{KernelError, rules::RuleMaps};
 
 /// Makes a shared type one that aya may copy to and from the kernel.
 #[repr(transparent)]
@@ -110,6 +110,14 @@ impl Maps {
         hash(&self.dir, "SESSIONS")
     }
 
+    /// Opens the tables of the rules.
+    ///
+    /// # Errors
+    /// One is missing or of another form.
+    pub fn rules(&self) -> Result<RuleMaps, KernelError> {
+        RuleMaps::open(&self.dir)
+    }
+
     /// Hands the automaton to the kernel, whole.
     ///
     /// # Errors
@@ -156,7 +164,7 @@ impl Maps {
     }
 }
 
-fn open<T>(
+pub(super) fn open<T>(
     dir: &Path,
     name: &'static str,
     make: impl FnOnce(MapData) -> Result<T, MapError>,
@@ -164,10 +172,10 @@ fn open<T>(
     MapData::from_pin(dir.join(name)).and_then(make).map_err(|source| KernelError::Map { name, source })
 }
 
-fn hash<K: Pod, V: Pod>(dir: &Path, name: &'static str) -> Result<Table<K, V>, KernelError> {
+pub(super) fn hash<K: Pod, V: Pod>(dir: &Path, name: &'static str) -> Result<Table<K, V>, KernelError> {
     open(dir, name, |data| HashMap::try_from(Map::HashMap(data)))
 }
 
-fn array<V: Pod>(dir: &Path, name: &'static str) -> Result<Array<MapData, V>, KernelError> {
+pub(super) fn array<V: Pod>(dir: &Path, name: &'static str) -> Result<Array<MapData, V>, KernelError> {
     open(dir, name, |data| Array::try_from(Map::Array(data)))
 }

@@ -6,6 +6,7 @@ mod load;
 pub mod maps;
 pub mod offsets;
 pub mod probes;
+pub mod rules;
 
 use std::{io, path::PathBuf};
 
@@ -35,7 +36,7 @@ pub enum KernelError {
     Btf(#[from] btf::BtfError),
     /// A field that agentwatch cannot do without.
     #[error(
-        "this kernel's `struct {structure}` has no field `{field}`, without which agentwatch cannot attribute anything: is it older than 5.15?"
+        "this kernel's `struct {structure}` has no field `{field}`, without which agentwatch cannot attribute anything: is it older than 5.17?"
     )]
     NoField {
         /// The structure.
@@ -88,6 +89,22 @@ pub enum KernelError {
         hook: &'static str,
         /// What the kernel said.
         reason: String,
+    },
+    /// Rules that cannot be kept here.
+    #[error(
+        "this kernel cannot enforce the policy: {lacking}. Set the agents' mode to `observe` or `recommend`, or use a kernel          that has it; `agentwatch doctor` shows all"
+    )]
+    CannotEnforce {
+        /// What is missing, and why.
+        lacking: String,
+    },
+    /// More than a table has room for.
+    #[error("the policy needs more than the {most} entries of the kernel table `{name}`: merge rules")]
+    TableFull {
+        /// Its name.
+        name: &'static str,
+        /// Its room.
+        most: u32,
     },
     /// A map.
     #[error("cannot use the kernel table `{name}`: {source}")]

@@ -91,17 +91,29 @@ fn a_problem_shows_the_line_a_caret_and_a_suggestion() {
 }
 
 #[test]
-fn every_mode_that_is_not_enforced_yet_is_refused_by_the_daemon() {
-    for mode in ["recommend", "approve", "enforce", "plan"] {
-        let (policy, _) = read(&format!("version: 1\nagents: {{a: {{owner: o, mode: {mode}}}}}")).unwrap();
-        let refused = enforceable(&policy);
-        let places: Vec<_> =
-            refused.iter().map(|one| (one.code, one.place.map(|at| (at.line, at.column)))).collect();
-        assert_eq!(places, [(Code::NotEnforced, Some((2, 30)))], "{mode}");
-        assert_eq!(Code::NotEnforced.severity(), Severity::Error);
+fn what_is_not_enforced_yet_is_refused_by_the_daemon() {
+    let found = |text: &str| -> Vec<(Code, Option<(usize, usize)>)> {
+        let (policy, _) = read(&format!("version: 1\n{text}")).unwrap();
+        enforceable(&policy).iter().map(|one| (one.code, one.place.map(|at| (at.line, at.column)))).collect()
+    };
+    for mode in ["approve", "plan"] {
+        let text = format!("agents: {{a: {{owner: o, mode: {mode}}}}}");
+        assert_eq!(found(&text), [(Code::NotEnforced, Some((2, 30)))], "{mode}");
     }
-    let (policy, _) = read("version: 1\nagents: {a: {owner: o, mode: observe}, b: {owner: o}}").unwrap();
-    assert_eq!(enforceable(&policy), []);
+    assert_eq!(Code::NotEnforced.severity(), Severity::Error);
+    // A guard that is missing is told, and refuses nothing that worked before.
+    assert_eq!(found("agents: {a: {owner: o, mode: enforce}}"), [(Code::NotEnforcedYet, Some((2, 30)))]);
+    assert_eq!(Code::NotEnforcedYet.severity(), Severity::Warning);
+    for address in ["db.example.com:5432", "unix:@name", "vsock:2:1024"] {
+        let rules = format!("rules: [{{name: r, deny: {{connect: [\"{address}\"]}}}}]");
+        let text = format!("agents: {{a: {{owner: o, mode: recommend}}}}\n{rules}");
+        assert_eq!(found(&text), [(Code::NotEnforced, Some((3, 37)))], "{address}");
+        assert_eq!(found(&rules), [], "nobody is judged");
+    }
+    assert_eq!(
+        found("agents: {a: {owner: o, mode: observe}, b: {owner: o}, c: {owner: o, mode: recommend}}"),
+        []
+    );
 }
 
 #[test]

@@ -1,0 +1,146 @@
+//! Bringing a policy into force.
+
+use std::sync::Arc;
+
+use agentwatch_common::{
+    maps::control,
+    rules::{Choice, Decision, NetRange, NetRow, SLOTS, Verdict, agent_number},
+};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    attribution::{Judge, JudgeRule},
+    event::PolicyVersion,
+    kernel::{
+        KernelError,
+        maps::Maps,
+        rules::{Prefix, RuleMaps, SlotTables, empty_automaton, wait_for_programs},
+    },
+    policy::{
+        Policy,
+        compile::{
+            Views, ViewsError,
+            net::{self, KnownNames, NetError, NetTables},
+            texts::{self, CompiledRules, TextsError},
+        },
+    },
+};
+
+/// Why a policy cannot be compiled.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// Groups of agents.
+    #[error(transparent)]
+    Views(#[from] ViewsError),
+    /// Paths and command lines.
+    #[error(transparent)]
+    Texts(#[from] TextsError),
+    /// Addresses.
+    #[error(transparent)]
+    Net(#[from] NetError),
+}
+
+/// A policy as tables, ready to be handed to the kernel.
+#[derive(Debug)]
+pub struct Compiled {
+    texts: CompiledRules,
+    net: NetTables,
+    /// SHA-256 of its files, in hexadecimal digits.
+    pub hash: Arc<str>,
+}
+
+impl Compiled {
+    /// Compiles a policy.
+    ///
+    /// # Errors
+    /// It does not fit the kernel's tables.
+    pub fn new(policy: &Policy) -> Result<Self, CompileError> {
+        let views = Views::new(policy)?;
+        let texts = texts::compile(policy, &views)?;
+        let net = net::compile(policy, &views, &KnownNames::new())?;
+        let mut hash = Sha256::new();
+        for source in &policy.sources {
+            hash.update(source.text.as_bytes());
+            // Files do not run into each other.
+            hash.update([0]);
+        }
+        let digits: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { texts, net, hash: Arc::from(digits) })
+    }
+
+    /// What events say of it.
+    #[must_use]
+    pub fn judge(&self, version: u32) -> Judge {
+        let rules = self.texts.rules.iter();
+        Judge {
+            policy: PolicyVersion { version, hash: Arc::clone(&self.hash) },
+            rules: rules
+                .map(|rule| JudgeRule { name: Arc::from(rule.name.as_str()), message: rule.message.clone() })
+                .collect(),
+        }
+    }
+}
+
+/// Puts a policy into force, whole: programs that begin before the last step are judged by the old one.
+/// Gives its version.
+///
+/// # Errors
+/// The kernel refused, and the policy in force stays in force.
+pub fn put_in_force(
+    maps: &mut Maps,
+    tables: &mut RuleMaps,
+    compiled: &Compiled,
+    boot_unix_ns: u64,
+) -> Result<u32, KernelError> {
+    let word = maps.word(control::POLICY)?;
+    let slot = (word as u32 & (SLOTS - 1)) ^ 1;
+    let version = (word >> control::POLICY_SHIFT) as u32 + 1;
+    // Programs that read this slot began before the policy now in force came into force.
+    wait_for_programs();
+    tables.fill(slot, &slot_tables(compiled))?;
+    maps.set_word(control::UNIX_OFFSET_NS, boot_unix_ns)?;
+    maps.set_word(control::POLICY, u64::from(version) << control::POLICY_SHIFT | u64::from(slot))?;
+    wait_for_programs();
+    Ok(version)
+}
+
+fn slot_tables(compiled: &Compiled) -> SlotTables<'_> {
+    let mut automaton = empty_automaton();
+    compiled.texts.write_automaton(&mut automaton.0);
+    let net = &compiled.net;
+    let v4 = net.v4.iter().map(|one| {
+        let mut address = [0; 16];
+        address[..4].copy_from_slice(&one.address);
+        Prefix { bits: one.bits, family: 4, address, set: one.set }
+    });
+    let v6 =
+        net.v6.iter().map(|one| Prefix { bits: one.bits, family: 6, address: one.address, set: one.set });
+    let list = |number: &u32| net.lists.get(*number as usize).copied().unwrap_or_default();
+    SlotTables {
+        automaton,
+        views: compiled.texts.views.iter().map(|(name, view)| (agent_number(name), *view)).collect(),
+        decisions: &compiled.texts.decisions,
+        windows: &compiled.texts.windows,
+        prefixes: v4.chain(v6).collect(),
+        net_views: net.views,
+        net_rows: (net.rows.iter().map(list))
+            .map(|list| NetRow { first: list.first, count: list.count })
+            .collect(),
+        net_ranges: (net.ranges.iter())
+            .map(|range| NetRange {
+                last: range.last,
+                pad: 0,
+                decision: Decision { choices: range.choices.map(in_force) },
+            })
+            .collect(),
+        net_defaults: net.defaults.iter().copied().map(in_force).collect(),
+    }
+}
+
+/// As long as nobody can be asked, asking denies.
+fn in_force(choice: Choice) -> Choice {
+    if choice.verdict == Verdict::Held.raw() {
+        return Choice { verdict: Verdict::Denied.raw(), ..choice };
+    }
+    choice
+}

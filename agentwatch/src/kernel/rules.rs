@@ -1,0 +1,198 @@
+//! The kernel's tables of rules: see [`agentwatch_common::rules`].
+
+use std::path::Path;
+
+use agentwatch_common::rules::{
+    Choice, Decision, DecisionKey, NET_RANGES, NET_ROWS, NET_VIEWS, NetRange, NetRow, PREFIX_FIXED_BITS,
+    PrefixKey, RuleAutomaton, SLOTS, View, ViewKey, WINDOWS, WindowTime,
+};
+use aya::{
+    Pod,
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key},
+};
+
+use super::{
+    KernelError,
+    maps::{Shared, array, hash, open},
+};
+
+// SAFETY: plain data of fixed layout without padding bytes, asserted in agentwatch-common.
+unsafe impl Pod for Shared<RuleAutomaton> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<View> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<ViewKey> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<Decision> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<DecisionKey> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<WindowTime> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<PrefixKey> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<NetRow> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<NetRange> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<Choice> {}
+
+/// A network with the number of its set: bits, family, address.
+#[derive(Clone, Copy, Debug)]
+pub struct Prefix {
+    /// Leading bits that count.
+    pub bits: u32,
+    /// 4 or 6.
+    pub family: u8,
+    /// The address in network order; for IPv4 its first four bytes.
+    pub address: [u8; 16],
+    /// The set.
+    pub set: u32,
+}
+
+/// All that is put into one slot.
+#[derive(Debug)]
+pub struct SlotTables<'a> {
+    /// Paths and command lines.
+    pub automaton: Box<Shared<RuleAutomaton>>,
+    /// How agents are judged, by their numbers.
+    pub views: Vec<(u32, View)>,
+    /// What sets mean.
+    pub decisions: &'a [(DecisionKey, Decision)],
+    /// Windows.
+    pub windows: &'a [WindowTime],
+    /// Networks.
+    pub prefixes: Vec<Prefix>,
+    /// Views that the rows are made for.
+    pub net_views: u32,
+    /// Lists of ports.
+    pub net_rows: Vec<NetRow>,
+    /// Ranges of ports.
+    pub net_ranges: Vec<NetRange>,
+    /// Defaults for addresses.
+    pub net_defaults: Vec<Choice>,
+}
+
+/// The tables, opened.
+#[expect(missing_debug_implementations, reason = "aya's arrays have none")]
+pub struct RuleMaps {
+    automata: Array<MapData, Shared<RuleAutomaton>>,
+    views: HashMap<MapData, Shared<ViewKey>, Shared<View>>,
+    decisions: HashMap<MapData, Shared<DecisionKey>, Shared<Decision>>,
+    windows: Array<MapData, Shared<WindowTime>>,
+    prefixes: LpmTrie<MapData, Shared<PrefixKey>, u32>,
+    net_views: Array<MapData, u32>,
+    net_rows: Array<MapData, Shared<NetRow>>,
+    net_ranges: Array<MapData, Shared<NetRange>>,
+    net_defaults: Array<MapData, Shared<Choice>>,
+}
+
+impl RuleMaps {
+    /// Opens the tables that are pinned in a folder.
+    ///
+    /// # Errors
+    /// One is missing or of another form.
+    pub fn open(dir: &Path) -> Result<Self, KernelError> {
+        Ok(Self {
+            automata: array(dir, "RULES")?,
+            views: hash(dir, "VIEWS")?,
+            decisions: hash(dir, "DECISIONS")?,
+            windows: array(dir, "WINDOWS")?,
+            prefixes: open(dir, "PREFIXES", |data| LpmTrie::try_from(Map::LpmTrie(data)))?,
+            net_views: array(dir, "NET_VIEWS")?,
+            net_rows: array(dir, "NET_ROWS")?,
+            net_ranges: array(dir, "NET_RANGES")?,
+            net_defaults: array(dir, "NET_DEFAULTS")?,
+        })
+    }
+
+    /// Fills a slot that is not in force, and that no program reads any more.
+    ///
+    /// # Errors
+    /// The kernel refused, for want of memory or of room.
+    pub fn fill(&mut self, slot: u32, tables: &SlotTables<'_>) -> Result<(), KernelError> {
+        self.clear(slot)?;
+        named("RULES", self.automata.set(slot, tables.automaton.as_ref(), 0))?;
+        for (agent, view) in &tables.views {
+            let key = Shared(ViewKey { agent: *agent, slot });
+            named("VIEWS", self.views.insert(key, Shared(*view), 0))?;
+        }
+        for (key, decision) in tables.decisions {
+            let key = Shared(DecisionKey { slot: slot as u8, ..*key });
+            named("DECISIONS", self.decisions.insert(key, Shared(*decision), 0))?;
+        }
+        for prefix in &tables.prefixes {
+            let data =
+                PrefixKey { slot: slot as u8, family: prefix.family, pad: [0; 2], address: prefix.address };
+            let key = Key::new(PREFIX_FIXED_BITS + prefix.bits, Shared(data));
+            named("PREFIXES", self.prefixes.insert(&key, prefix.set, 0))?;
+        }
+        named("NET_VIEWS", self.net_views.set(slot, tables.net_views, 0))?;
+        put("WINDOWS", &mut self.windows, slot * WINDOWS, WINDOWS, tables.windows)?;
+        put("NET_ROWS", &mut self.net_rows, slot * NET_ROWS, NET_ROWS, &tables.net_rows)?;
+        put("NET_RANGES", &mut self.net_ranges, slot * NET_RANGES, NET_RANGES, &tables.net_ranges)?;
+        put("NET_DEFAULTS", &mut self.net_defaults, slot * NET_VIEWS * 2, NET_VIEWS * 2, &tables.net_defaults)
+    }
+
+    /// Removes what an earlier policy left in a slot.
+    fn clear(&mut self, slot: u32) -> Result<(), KernelError> {
+        let views: Vec<_> = self.views.keys().flatten().filter(|Shared(key)| key.slot == slot).collect();
+        for key in views {
+            named("VIEWS", self.views.remove(&key))?;
+        }
+        let decisions: Vec<_> =
+            self.decisions.keys().flatten().filter(|Shared(key)| u32::from(key.slot) == slot).collect();
+        for key in decisions {
+            named("DECISIONS", self.decisions.remove(&key))?;
+        }
+        let prefixes: Vec<_> = (self.prefixes.keys().flatten())
+            .filter(|key| {
+                let Shared(data) = key.data();
+                u32::from(data.slot) == slot
+            })
+            .collect();
+        for key in prefixes {
+            named("PREFIXES", self.prefixes.remove(&key))?;
+        }
+        Ok(())
+    }
+}
+
+/// An automaton on the heap, which is too large for the stack: it matches nothing.
+#[must_use]
+pub fn empty_automaton() -> Box<Shared<RuleAutomaton>> {
+    // SAFETY: integers and arrays of integers, for all of which zero is a value.
+    unsafe { Box::new_zeroed().assume_init() }
+}
+
+/// Waits until no program runs any more that began before this call.
+pub fn wait_for_programs() {
+    // The barrier waits for a grace period of RCU, under which the programs run. Kernels that have none of the kind
+    // have no programs either: it is in all since 4.3.
+    let _ = rustix::thread::membarrier(rustix::thread::MembarrierCommand::Global);
+}
+
+const _: () = assert!(SLOTS == 2, "a slot is followed by the other");
+
+fn put<T: Copy>(
+    name: &'static str,
+    array: &mut Array<MapData, Shared<T>>,
+    first: u32,
+    most: u32,
+    values: &[T],
+) -> Result<(), KernelError>
+where
+    Shared<T>: Pod,
+{
+    if values.len() > most as usize {
+        return Err(KernelError::TableFull { name, most });
+    }
+    for (index, value) in (first..).zip(values) {
+        named(name, array.set(index, Shared(*value), 0))?;
+    }
+    Ok(())
+}
+
+fn named(name: &'static str, result: Result<(), MapError>) -> Result<(), KernelError> {
+    result.map_err(|source| KernelError::Map { name, source })
+}
