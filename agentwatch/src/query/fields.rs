@@ -62,6 +62,9 @@ pub const FIELDS: &[&str] = &[
     "verdict",
     "rule",
     "reason",
+    "policy.version",
+    "policy.hash",
+    "errno",
     "count",
     "time_last",
 ];

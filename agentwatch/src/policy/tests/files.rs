@@ -107,7 +107,7 @@ fn what_is_not_enforced_yet_is_refused_by_the_daemon() {
     for address in ["db.example.com:5432", "unix:@name", "vsock:2:1024"] {
         let rules = format!("rules: [{{name: r, deny: {{connect: [\"{address}\"]}}}}]");
         let text = format!("agents: {{a: {{owner: o, mode: recommend}}}}\n{rules}");
-        assert_eq!(found(&text), [(Code::NotEnforced, Some((3, 37)))], "{address}");
+        assert_eq!(found(&text), [(Code::NotEnforced, Some((3, 36)))], "{address}");
         assert_eq!(found(&rules), [], "nobody is judged");
     }
     assert_eq!(
@@ -244,4 +244,17 @@ fn every_code_is_explained_and_none_is_twice() {
     let (policy, warnings) = read(yaml).unwrap();
     assert_eq!(warnings, []);
     assert!(!policy.cases.is_empty() && policy.test(NOW).iter().all(|outcome| outcome.passed));
+}
+
+#[test]
+fn a_host_can_be_held_to_a_milder_mode() {
+    let modes = |at_most| {
+        let text = "version: 1\nagents: {a: {owner: o, mode: enforce}, b: {owner: o}, c: {owner: o, mode: recommend}}";
+        let (mut policy, _) = read(text).unwrap();
+        policy.hold_to(at_most);
+        policy.agents.iter().map(|agent| agent.spec.mode).collect::<Vec<_>>()
+    };
+    assert_eq!(modes(None), [Mode::Enforce, Mode::Observe, Mode::Recommend]);
+    assert_eq!(modes(Some(Mode::Recommend)), [Mode::Recommend, Mode::Observe, Mode::Recommend]);
+    assert_eq!(modes(Some(Mode::Observe)), [Mode::Observe; 3]);
 }
