@@ -70,6 +70,12 @@ impl Daemon {
         agentwatch_in(self.folder.path(), words)
     }
 
+    /// The file of its policy.
+    #[must_use]
+    pub fn policy(&self) -> PathBuf {
+        self.folder.path().join("policy.yaml")
+    }
+
     /// The folder of the log's segments.
     #[must_use]
     pub fn log(&self) -> PathBuf {

@@ -9,6 +9,7 @@ use crate::{
     exit,
     log::Limits,
     paths::Paths,
+    policy,
 };
 
 /// Run the daemon: see every agent on this host and write what it does to the attribution log
@@ -17,6 +18,8 @@ use crate::{
 Examples:
   agentwatch run                              with the built-in list of known agents
   agentwatch run --policy /etc/agentwatch.yaml
+  agentwatch run --policy new.yaml --mode recommend
+                                              tell what the policy would refuse
   agentwatch run --detach-on-exit             leave nothing in the kernel at the end
 
 Runs in the foreground until SIGTERM or SIGINT; SIGHUP reads the policy again. At the end the kernel
@@ -28,9 +31,9 @@ pub struct RunArgs {
     /// The policy: a file, or a folder of files read in the order of their names
     #[arg(long, value_name = "PATH")]
     pub policy: Option<PathBuf>,
-    /// What is done about what agents do; this version only observes
-    #[arg(long, value_enum, value_name = "MODE", default_value_t)]
-    pub mode: Mode,
+    /// No agent gets a stricter mode than this, whatever the policy says [default: as the policy says]
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub mode: Option<Mode>,
     /// Remove the kernel programs at the end
     #[arg(long)]
     pub detach_on_exit: bool,
@@ -42,12 +45,13 @@ pub struct RunArgs {
     pub total_bytes: u64,
 }
 
-/// Modes that this version has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+/// What a whole host can be held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Mode {
-    /// Nothing is refused
-    #[default]
+    /// Nothing is judged
     Observe,
+    /// What would be refused is told, and nothing is refused
+    Recommend,
 }
 
 /// Runs the command; gives its exit code.
@@ -60,6 +64,10 @@ pub fn run(args: &RunArgs, paths: &Paths) -> anyhow::Result<u8> {
     let options = Options {
         paths: paths.clone(),
         policy: args.policy.clone(),
+        mode: args.mode.map(|mode| match mode {
+            Mode::Observe => policy::Mode::Observe,
+            Mode::Recommend => policy::Mode::Recommend,
+        }),
         detach_on_exit: args.detach_on_exit,
         limits,
     };

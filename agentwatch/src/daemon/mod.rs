@@ -25,6 +25,7 @@ use crate::{
     kernel::{self, Abilities, maps::Maps, rules::RuleMaps},
     log::Log,
     paths::Paths,
+    policy,
 };
 
 pub use self::start::{Options, StartError};
@@ -58,6 +59,7 @@ pub struct Daemon {
     kernel_release: Arc<str>,
     detach_on_exit: bool,
     policy: Option<std::path::PathBuf>,
+    mode: Option<policy::Mode>,
     last_upkeep_ns: u64,
     /// Something happened since sessions were saved. The kernel's tables know the essence meanwhile.
     unsaved: bool,

@@ -54,6 +54,8 @@ pub struct Options {
     pub paths: Paths,
     /// The policy, or none.
     pub policy: Option<PathBuf>,
+    /// No agent gets a stricter mode than this.
+    pub mode: Option<Mode>,
     /// Remove the kernel programs at the end.
     pub detach_on_exit: bool,
     /// Size and age of the log.
@@ -206,6 +208,7 @@ impl Daemon {
             kernel_release: kernel_release()?,
             detach_on_exit: options.detach_on_exit,
             policy: options.policy.clone(),
+            mode: options.mode,
             last_upkeep_ns: now,
             unsaved: true,
             syncing: None,
@@ -217,6 +220,7 @@ impl Daemon {
         let options = Options {
             paths: self.paths.clone(),
             policy: self.policy.clone(),
+            mode: self.mode,
             detach_on_exit: self.detach_on_exit,
             limits: Limits::default(),
         };
@@ -266,7 +270,7 @@ impl Loaded {
     /// Reads the policy, or takes the empty one where there is none.
     fn read(options: &Options) -> Result<Self, StartError> {
         let policy = match &options.policy {
-            Some(path) => read_policy(path)?,
+            Some(path) => read_policy(path, options.mode)?,
             None => Policy::default(),
         };
         Ok(Self {
@@ -278,11 +282,12 @@ impl Loaded {
 }
 
 /// Reads a policy, and refuses what this version would only pretend to do.
-fn read_policy(path: &std::path::Path) -> Result<Policy, StartError> {
+fn read_policy(path: &std::path::Path, at_most: Option<Mode>) -> Result<Policy, StartError> {
     let users = Users::read(std::path::Path::new("/etc/passwd"))
         .map_err(|source| StartError::Host { path: "/etc/passwd", source })?;
     let context = policy::Context { users: &users, now_ns: now_ns() };
-    let (policy, warnings) = policy::load(path, context).map_err(StartError::Policy)?;
+    let (mut policy, warnings) = policy::load(path, context).map_err(StartError::Policy)?;
+    policy.hold_to(at_most);
     let (refused, more): (Vec<_>, Vec<_>) = policy::enforceable(&policy)
         .into_iter()
         .partition(|problem| problem.code.severity() == policy::Severity::Error);

@@ -42,6 +42,17 @@ impl Policy {
         self.agents.iter().map(|agent| agent.spec.clone()).collect()
     }
 
+    /// Lowers the mode of every agent to this one, if there is one: to `observe`, or to `recommend` where more was
+    /// asked for.
+    pub fn hold_to(&mut self, at_most: Option<Mode>) {
+        let Some(at_most) = at_most else { return };
+        for agent in &mut self.agents {
+            if agent.spec.mode != Mode::Observe {
+                agent.spec.mode = at_most;
+            }
+        }
+    }
+
     /// A problem at a place in this policy.
     #[must_use]
     pub fn diagnostic(&self, code: Code, at: At, message: impl Into<String>) -> Diagnostic {

@@ -15,7 +15,20 @@ use tempfile::TempDir;
 use crate::cmd::say;
 use crate::daemon::Daemon;
 
-const POLICY: &str = "version: 1\nagents:\n  demo: {owner: you@example.com}\n";
+/// The guards are off since this version has none: with them it would warn.
+const POLICY: &str = "\
+version: 1
+agents:
+  demo:
+    owner: you@example.com
+    mode: enforce
+    guards: {ptrace: off, signal: off, mount: off, namespace: off, module: off, bpf: off, raw-device: off,
+             raw-socket: off, delegate: off}
+rules:
+  - name: the demo's database
+    deny: {delete: ['**/precious.db']}
+    message: this database cannot be restored, ask you@example.com
+";
 const AGENT: &str = include_str!("agent.sh");
 /// How long the session may last.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -39,6 +52,15 @@ pub fn show() -> Result<()> {
         .with_context(|| format!("the log tells no end of the agent's session within {PATIENCE:?}"))?;
     heading("every session on this host: `agentwatch agents --all`")?;
     run(daemon.agentwatch(&["agents", "--all"]))?;
+    heading("what was refused, before it happened: `agentwatch events --verdict denied`")?;
+    run(daemon.agentwatch(&["events", "--verdict", "denied"]))?;
+    let database = folder.path().join("project/precious.db");
+    ensure!(fs::read(&database).is_ok_and(|rows| rows == b"rows\n"), "the database of the demo was changed");
+    heading("and why: `agentwatch policy explain`")?;
+    let database = database.to_str().context("the temporary folder is not UTF-8")?.to_owned();
+    let policy = daemon.policy().to_str().context("the temporary folder is not UTF-8")?.to_owned();
+    let words = ["policy", "explain", "--policy", &policy, "--agent", "demo", "--op", "delete", &database];
+    run(daemon.agentwatch(&words))?;
     heading(&format!("what each of its processes did: `agentwatch tree {session}`"))?;
     run(daemon.agentwatch(&["tree", &session]))?;
     daemon.stop()?;
