@@ -193,6 +193,10 @@ pub struct FileBody {
     pub path_to_fs: PathDesc,
 }
 
+/// [`FileBody::flags`] of a refused exec: not the file was refused but the command line, whose arguments are the second
+/// text, each with its NUL.
+pub const REFUSED_COMMAND: u32 = 1;
+
 /// Bytes of an address in a [`NetBody`]: a whole `sockaddr_un` and more.
 pub const ADDRESS_BYTES: usize = 128;
 

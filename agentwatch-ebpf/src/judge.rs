@@ -128,6 +128,7 @@ impl Court {
             state,
             left: 0,
             behind_first: zero(),
+            end: zero(),
             finished: zero(),
         };
         repeat(RULE_PATH_BYTES, path_byte, &mut reading);
@@ -137,8 +138,10 @@ impl Court {
     /// Judges a command line: `len` bytes of `count` arguments at the beginning of the tail, and behind
     /// [`MATCH_COMMAND_BYTES`] the program's name.
     #[inline(always)]
-    pub fn on_command(&self, record: &Record, len: u64, count: u32) -> Judgement {
-        let Some(automaton) = RULES.get_ptr(self.slot) else { return self.undecided() };
+    ///
+    /// Gives also how many bytes the arguments have, as far as they were read.
+    pub fn on_command(&self, record: &Record, len: u64, count: u32) -> (Judgement, u64) {
+        let Some(automaton) = RULES.get_ptr(self.slot) else { return (self.undecided(), 0) };
         // SAFETY: a valid map value.
         let state = unsafe { (&raw const (*automaton).start_command).read_volatile() };
         let mut reading = Reading {
@@ -150,12 +153,14 @@ impl Court {
             state,
             left: count,
             behind_first: zero(),
+            end: zero(),
             finished: zero(),
         };
         repeat(NAME_BYTES as u32, name_byte, &mut reading);
         reading.tail = record.tail();
         repeat(MATCH_COMMAND_BYTES, argument_byte, &mut reading);
-        self.on_set(reading.set(), bit(op::RUN), 0)
+        let end = if reading.end == 0 { len } else { reading.end.into() };
+        (self.on_set(reading.set(), bit(op::RUN), 0), end)
     }
 
     /// Judges operations on what a set of patterns covers. For those in `explicit` the default does not count.
@@ -204,6 +209,8 @@ struct Reading {
     left: u32,
     /// 1 when the first argument has ended.
     behind_first: u32,
+    /// Bytes of all arguments, once their end was seen.
+    end: u32,
     finished: u32,
 }
 
@@ -271,13 +278,14 @@ extern "C" fn name_byte(index: u32, reading: &mut Reading) -> i64 {
 /// The next byte of the arguments, without the first: see [`crate::automaton::Matching::read_arguments`].
 #[inline(never)]
 extern "C" fn argument_byte(index: u32, reading: &mut Reading) -> i64 {
-    if u64::from(index) + 1 >= reading.len || reading.state == RuleAutomaton::DEAD {
+    if u64::from(index) >= reading.len {
         return 1;
     }
     // SAFETY: masked to the tail; the verifier checks it.
     let byte = unsafe { reading.tail.add((index & (MATCH_COMMAND_BYTES - 1)) as usize).read_volatile() };
     reading.left = reading.left.wrapping_sub(u32::from(byte == 0));
     if reading.left == 0 {
+        reading.end = index + 1;
         return 1;
     }
     reading.behind_first |= u32::from(byte == 0);

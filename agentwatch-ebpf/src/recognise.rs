@@ -2,9 +2,9 @@
 
 use agentwatch_common::{
     kind::{Attribution, LossReason, RecordKind},
-    limits::{MATCH_COMMAND_BYTES, NAME_BYTES},
+    limits::{MATCH_COMMAND_BYTES, NAME_BYTES, TAIL_BYTES},
     maps::{control, process_flag},
-    record::ExecBody,
+    record::{ExecBody, REFUSED_COMMAND, path_flag},
     rules::op,
 };
 use aya_ebpf::{
@@ -20,11 +20,12 @@ use aya_ebpf::{
 
 use crate::{
     automaton::{GLANCE_BYTES, Matching, Text},
+    file::{Facts, begin},
     judge::{Court, Judgement, SIGKILL, bit},
     kernel::{Address, at_most, field, offset, pointer, repeat},
     path::{self, Place},
     process::{cgroup_entry, cgroup_id},
-    record::{KnownPlace, Record, count_loss, part},
+    record::{KnownPlace, Record, count_loss, fill, part},
     session::{self, Beginning, Member, Task, control_word, current_task, process_start},
     user,
 };
@@ -41,7 +42,15 @@ pub fn process_recognise(ctx: LsmContext) -> i32 {
     let image = Incoming::read(ctx.arg(0));
     // Before it may become another session's: what a session starts it answers for.
     if let Some(member) = Member::current() {
-        judge_command(&member, &image);
+        let mut found = Found { judgement: Judgement::NONE, end: 0 };
+        judge_command(&member, &image, &mut found);
+        if found.judgement.refuses() {
+            // It ends before its first instruction, on some kernels before the exec is through.
+            report_refusal(&member, &image, &found);
+            // SAFETY: a helper that takes a number.
+            unsafe { bpf_send_signal(SIGKILL) };
+            return 0;
+        }
     }
     attribute(&image);
     if let Some(member) = Member::current() {
@@ -54,28 +63,66 @@ pub fn process_recognise(ctx: LsmContext) -> i32 {
     0
 }
 
-/// Judges the command line. There is no way back to the old program: what is refused ends before its first instruction.
-#[inline(never)]
-fn judge_command(member: &Member, image: &Incoming) {
-    let Some(court) = Court::of(member, bit(op::RUN)) else { return };
-    let judgement = match Record::take::<ExecBody>(member, RecordKind::Exec) {
-        Some(record) => {
-            let judgement = command_judgement(&court, &record, image);
-            record.release();
-            judgement
-        }
-        None => court.undecided(),
-    };
-    member.note_exec(&member.exec_judgement().or_stricter(judgement));
-    if judgement.refuses() {
-        // SAFETY: a helper that takes a number.
-        unsafe { bpf_send_signal(SIGKILL) };
-    }
+/// What was found out about a command line.
+struct Found {
+    judgement: Judgement,
+    /// Bytes of the arguments that were read.
+    end: u64,
 }
+
+/// Judges the command line. There is no way back to the old program: what is refused must end before its first
+/// instruction.
+#[inline(never)]
+fn judge_command(member: &Member, image: &Incoming, found: &mut Found) {
+    let Some(court) = Court::of(member, bit(op::RUN)) else { return };
+    (found.judgement, found.end) = match Record::take::<ExecBody>(member, RecordKind::Exec) {
+        Some(record) => {
+            let found = command_judgement(&court, &record, image);
+            record.release();
+            found
+        }
+        None => (court.undecided(), 0),
+    };
+    let noted = if found.judgement.refuses() {
+        Judgement::NONE
+    } else {
+        member.exec_judgement().or_stricter(found.judgement)
+    };
+    member.note_exec(&noted);
+}
+
+/// Tells of a command line that was refused, with the arguments that were read.
+#[inline(never)]
+fn report_refusal(member: &Member, image: &Incoming, found: &Found) {
+    let place = image.place();
+    let facts = Facts { flags: REFUSED_COMMAND, ..Facts::NONE };
+    let Some((record, body)) = begin(member, RecordKind::ExecRefused, place, facts) else { return };
+    path::append(&record, place, part!(body, path), part!(body, path_fs));
+    let at = path::used(record.walk());
+    if at <= TAIL_BYTES as u64 - COMMAND_ROOM {
+        // See `command_judgement`.
+        let bytes = core::hint::black_box(found.end as u32) & (MATCH_COMMAND_BYTES * 2 - 1);
+        // SAFETY: COMMAND_ROOM fits behind `at`, just checked, and is more than the mask lets through.
+        let copied = unsafe {
+            bpf_copy_from_user(record.tail().add(at as usize).cast(), bytes, image.args as *const _)
+        };
+        if copied == 0 {
+            let desc = part!(body, path_to);
+            fill!(desc, len: bytes, flags: path_flag::VERBATIM);
+            path::set_used(record.walk(), at + u64::from(bytes));
+        }
+    }
+    record.judged(&found.judgement);
+    record.submit(member, RecordKind::ExecRefused, path::used(record.walk()));
+    record.release();
+}
+
+/// Room in the tail for the part of a command line that is told.
+const COMMAND_ROOM: u64 = MATCH_COMMAND_BYTES as u64 * 2;
 
 /// The judgement on a command line, with a buffer.
 #[inline(always)]
-fn command_judgement(court: &Court, record: &Record, image: &Incoming) -> Judgement {
+fn command_judgement(court: &Court, record: &Record, image: &Incoming) -> (Judgement, u64) {
     let len = at_most(image.len, u64::from(MATCH_COMMAND_BYTES));
     // Once more, and as a mask: of the copy that the helper gets the verifier has seen no bound.
     let bytes = core::hint::black_box(len as u32) & (MATCH_COMMAND_BYTES * 2 - 1);
@@ -88,7 +135,10 @@ fn command_judgement(court: &Court, record: &Record, image: &Incoming) -> Judgem
             bpf_probe_read_kernel_str(behind.cast(), NAME_BYTES as u32, name.cast()),
         )
     };
-    if arguments != 0 || named <= 0 { court.undecided() } else { court.on_command(record, len, image.count) }
+    if arguments != 0 || named <= 0 {
+        return (court.undecided(), 0);
+    }
+    court.on_command(record, len, image.count)
 }
 
 /// Finds out to which session the process belongs with its new program.

@@ -138,6 +138,8 @@ fn a_refused_command_line_ends_before_its_first_instruction() -> Result<()> {
         ensure!(run.stdout == b"137\n" && !file.exists(), "{}{}", run.stderr, json_lines(&run.events));
         let denied = judged(&run, Verdict::Denied);
         ensure!(denied.len() == 1, "{denied:?}");
+        let told = |event: &&Event| event.command.as_ref().is_some_and(|line| line.0.starts_with("touch /"));
+        ensure!(denied.iter().all(told), "{denied:?}");
         ensure!(
             denied.iter().all(|event| event.op == Some(Op::Run) && event.rule.as_deref() == Some("commands"))
         );

@@ -1,6 +1,9 @@
 //! What was done to a file, in the words of the event.
 
-use agentwatch_common::{kind::RecordKind, record::path_flag};
+use agentwatch_common::{
+    kind::RecordKind,
+    record::{REFUSED_COMMAND, path_flag},
+};
 
 use super::{Mounts, process::Text};
 use crate::{
@@ -46,6 +49,7 @@ pub fn kind_of(kind: RecordKind, act: &FileAct<'_>) -> Option<(Kind, Option<Op>)
         RecordKind::FileXattr => (Kind::FileXattr, Some(Op::Write)),
         RecordKind::FileMkdir => (Kind::FileMkdir, Some(Op::Write)),
         RecordKind::FileRmdir => (Kind::FileRmdir, Some(Op::Delete)),
+        RecordKind::ExecRefused if act.flags == REFUSED_COMMAND => (Kind::ProcessExec, Some(Op::Run)),
         RecordKind::ExecRefused => (Kind::ProcessExec, Some(Op::Exec)),
         RecordKind::FileMap => (Kind::FileMap, Some(Op::Exec)),
         RecordKind::Mount => (Kind::Mount, None),

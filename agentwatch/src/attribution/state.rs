@@ -182,10 +182,6 @@ impl Attribution {
         let mut event = self.event(header, Kind::ProcessExec, Some(Op::Exec), out);
         event.command = Some(Text::from_vec(exec::command_line(&program, args)).text);
         self.judge(header, &mut event);
-        if is_refusal(event.verdict) {
-            // A refused file is not started at all, and told by another record.
-            event.op = Some(Op::Run);
-        }
         out.push(event);
     }
 
@@ -271,6 +267,10 @@ impl Attribution {
         self.refresh_mounts(&[&act.path, &act.path_to]);
         let file = file::file_of(record.kind, act, &self.mounts);
         let mut event = self.event(&record.header, kind, op, out);
+        if kind == Kind::ProcessExec && op == Some(Op::Run) {
+            let program = file::locate(&act.path, &act.path_fs, &self.mounts).path;
+            event.command = Some(Text::of(&exec::command_line(&program, act.path_to.text())).text);
+        }
         event.file = Some(file);
         self.judge(&record.header, &mut event);
         out.push(event);
