@@ -13,10 +13,9 @@ ln -s greeting.txt latest
 rm settings.toml
 
 # It tries to get rid of a database, in several ways: see the policy of the demo.
-echo rows > precious.db
-rm precious.db || echo "the agent: rm did not work, I try another way"
-mv precious.db old.db || echo "the agent: neither did mv"
-python3 -c 'open("precious.db", "w")' 2> /dev/null || echo "the agent: it cannot be emptied either"
+rm ../precious.db || echo "the agent: rm did not work, I try another way"
+mv ../precious.db old.db || echo "the agent: neither did mv"
+python3 -c 'open("../precious.db", "w")' 2> /dev/null || echo "the agent: it cannot be emptied either"
 
 git init --quiet .
 git -c user.name=agent -c user.email=agent@example.com add greet.py

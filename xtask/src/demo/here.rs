@@ -54,13 +54,14 @@ pub fn show() -> Result<()> {
     run(daemon.agentwatch(&["agents", "--all"]))?;
     heading("what was refused, before it happened: `agentwatch events --verdict denied`")?;
     run(daemon.agentwatch(&["events", "--verdict", "denied"]))?;
-    let database = folder.path().join("project/precious.db");
+    let database = folder.path().join("precious.db");
     ensure!(fs::read(&database).is_ok_and(|rows| rows == b"rows\n"), "the database of the demo was changed");
     heading("and why: `agentwatch policy explain`")?;
     let database = database.to_str().context("the temporary folder is not UTF-8")?.to_owned();
     let policy = daemon.policy().to_str().context("the temporary folder is not UTF-8")?.to_owned();
     let words = ["policy", "explain", "--policy", &policy, "--agent", "demo", "--op", "delete", &database];
-    run(daemon.agentwatch(&words))?;
+    let explained = daemon.agentwatch(&words).status().context("cannot start agentwatch")?;
+    ensure!(explained.code() == Some(3), "the refusal was not explained as one: {explained}");
     heading(&format!("what each of its processes did: `agentwatch tree {session}`"))?;
     run(daemon.agentwatch(&["tree", &session]))?;
     daemon.stop()?;
@@ -73,6 +74,7 @@ fn run_agent(daemon: &Daemon, folder: &Path) -> Result<ExitStatus> {
     let port = server.local_addr().context("the server has no address")?.port().to_string();
     thread::spawn(move || serve(&server));
     fs::write(folder.join("agent.sh"), AGENT).context("cannot write the agent")?;
+    fs::write(folder.join("precious.db"), "rows\n").context("cannot write the database")?;
     let mut agent = daemon.agentwatch(&["exec", "--agent", "demo", "--", "sh", "agent.sh", &port]);
     // Other locales make every program open a dozen files more, which would hide the agent's own work.
     agent.env("LC_ALL", "C").current_dir(folder).status().context("cannot start the agent")
