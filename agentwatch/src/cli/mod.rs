@@ -48,7 +48,7 @@ impl Cli {
             Command::Events(args) => events::run(args, &self.paths),
             Command::Agents(args) => agents::run(args, &self.paths),
             Command::Tree(args) => tree::run(args, &self.paths),
-            Command::Policy(args) => policy::run(args),
+            Command::Policy(args) => policy::run(args, &self.paths),
             Command::Doctor(args) => doctor::run(args, &self.paths),
         }
     }

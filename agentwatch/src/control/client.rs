@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::limits;
+use super::policy::PolicyView;
 use super::state::{DaemonView, ErrorView, LaunchBody, LaunchView, SessionsView, TreeView};
 use crate::exit;
 use crate::paths::Paths;
@@ -97,6 +98,11 @@ impl Client {
     /// See [`ClientError`]; so for every call.
     pub fn status(&self) -> Result<DaemonView, ClientError> {
         self.call(&self.control, Method::GET, "/v1/status", Bytes::new())
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> Result<PolicyView, ClientError> {
+        self.call(&self.control, Method::GET, "/v1/policy", Bytes::new())
     }
 
     /// The sessions on this host, with `all` ended ones too.

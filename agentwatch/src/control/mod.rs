@@ -13,6 +13,7 @@ pub mod limits;
 mod load;
 mod lock;
 mod peer;
+pub mod policy;
 mod request;
 mod routes;
 mod server;

@@ -9,6 +9,7 @@ use rustix::event::EventfdFlags;
 use tokio::sync::oneshot;
 
 use super::limits;
+use super::policy::PolicyView;
 use super::state::{DaemonView, LaunchView, SessionView, TreeView};
 
 /// Where the owner puts its answer. Sending fails where nobody waits for it any more; that is no error.
@@ -36,6 +37,11 @@ pub enum Request {
         /// Answer.
         reply: Reply<DaemonView>,
     },
+    /// The policy in force.
+    Policy {
+        /// Answer.
+        reply: Reply<Box<PolicyView>>,
+    },
     /// Make a running process a session.
     Launch {
         /// Which process, as the kernel says.
@@ -59,6 +65,7 @@ impl Request {
             Self::Sessions { reply, .. } => reply.is_closed(),
             Self::Tree { reply, .. } => reply.is_closed(),
             Self::Status { reply } => reply.is_closed(),
+            Self::Policy { reply } => reply.is_closed(),
             Self::Launch { reply, .. } => reply.is_closed(),
             Self::Stop { reply } => reply.is_closed(),
         }

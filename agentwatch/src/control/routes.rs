@@ -20,6 +20,8 @@ pub enum Action {
     Sessions,
     /// One session's processes.
     Tree,
+    /// The policy in force.
+    Policy,
     /// Make the caller a session.
     Launch,
     /// The document that describes all this.
@@ -49,6 +51,7 @@ pub const ROUTES: &[Route] = &[
         path: "/v1/sessions/{session}/tree",
         action: Action::Tree,
     },
+    Route { door: Door::Control, method: Method::GET, path: "/v1/policy", action: Action::Policy },
     Route { door: Door::Control, method: Method::GET, path: "/v1/openapi.json", action: Action::OpenApi },
     Route { door: Door::Declare, method: Method::POST, path: "/v1/launch", action: Action::Launch },
 ];

@@ -188,6 +188,7 @@ impl Call {
             }
             Action::OpenApi => Ok(OPENAPI.trim_ascii_end().to_vec()),
             Action::Status => write(&self.ask(|reply| request::Request::Status { reply }).await?),
+            Action::Policy => write(&self.ask(|reply| request::Request::Policy { reply }).await?),
             Action::Sessions => {
                 self.large().await?;
                 let sessions = self.ask(|reply| request::Request::Sessions { all, reply }).await?;

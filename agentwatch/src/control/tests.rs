@@ -113,6 +113,9 @@ fn answer(request: Request, told: &mpsc::Sender<Launch>) {
         Request::Status { reply } => {
             let _ = reply.send(Ok(samples::daemon()));
         }
+        Request::Policy { reply } => {
+            let _ = reply.send(Ok(Box::new(samples::policy())));
+        }
         Request::Launch { launch, reply } if launch.agent == "coding" => {
             told.send(launch).unwrap();
             let _ = reply.send(Ok(LaunchView { session: "coding-7f3k2q".into() }));

@@ -7,9 +7,11 @@ mod facts;
 mod losses;
 mod mark;
 mod pipeline;
+mod policy;
 mod requests;
 mod rules;
 mod saved;
+mod standing;
 mod start;
 
 use std::{os::fd::AsFd as _, sync::Arc};
@@ -20,12 +22,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use self::{losses::Losses, mark::Numbers, pipeline::Pipeline};
 use crate::{
     attribution::Attribution,
-    control::{Inbox, Server},
+    control::{Inbox, Server, policy::PolicyView},
     event::Kind,
     kernel::{self, Abilities, maps::Maps, rules::RuleMaps},
     log::Log,
     paths::Paths,
-    policy,
 };
 
 pub use self::start::{Options, StartError};
@@ -58,8 +59,8 @@ pub struct Daemon {
     since: String,
     kernel_release: Arc<str>,
     detach_on_exit: bool,
-    policy: Option<std::path::PathBuf>,
-    mode: Option<policy::Mode>,
+    wanted: policy::Wanted,
+    in_force: PolicyView,
     last_upkeep_ns: u64,
     /// Something happened since sessions were saved. The kernel's tables know the essence meanwhile.
     unsaved: bool,

@@ -6,7 +6,6 @@ use agentwatch_common::{
     maps::control,
     rules::{Choice, Decision, NetRange, NetRow, SLOTS, Verdict, agent_number},
 };
-use sha2::{Digest as _, Sha256};
 
 use crate::{
     attribution::{Judge, JudgeRule},
@@ -17,7 +16,7 @@ use crate::{
         rules::{Prefix, RuleMaps, SlotTables, empty_automaton, wait_for_programs},
     },
     policy::{
-        Policy,
+        self, Policy,
         compile::{
             Views, ViewsError,
             net::{self, KnownNames, NetError, NetTables},
@@ -58,14 +57,8 @@ impl Compiled {
         let views = Views::new(policy)?;
         let texts = texts::compile(policy, &views)?;
         let net = net::compile(policy, &views, &KnownNames::new())?;
-        let mut hash = Sha256::new();
-        for source in &policy.sources {
-            hash.update(source.text.as_bytes());
-            // Files do not run into each other.
-            hash.update([0]);
-        }
-        let digits: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { texts, net, hash: Arc::from(digits) })
+        let hash = Arc::from(policy::hash(&policy.sources));
+        Ok(Self { texts, net, hash })
     }
 
     /// What events say of it.

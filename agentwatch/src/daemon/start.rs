@@ -25,26 +25,23 @@ use super::{
     losses::Losses,
     mark::{self, Numbers},
     pipeline::Pipeline,
-    rules::{self, CompileError, Compiled},
+    policy::{self, Loaded, Wanted},
+    rules::CompileError,
     saved,
 };
 use crate::{
-    agents::{AgentTable, TableError, Users},
+    agents::{AgentTable, TableError},
     attribution::{Attribution, Host, Process},
     control::{self as api, RunError, RunLock},
-    event::{
-        Event, Kind,
-        time::{format_time, now_ns},
-    },
+    event::{Event, Kind, time::format_time},
     exit,
     kernel::{
         self, Abilities, Kernel, KernelError,
         maps::{Boxed, Maps, Shared},
-        rules::RuleMaps,
     },
     log::{Limits, Log, LogError},
     paths::Paths,
-    policy::{self, Mode, Policy, Problems},
+    policy::{Mode, Problems},
 };
 
 /// How the daemon is to run.
@@ -161,7 +158,8 @@ impl AsFd for Signals {
 impl Daemon {
     /// Comes up: everything that can fail comes before the kernel is touched, but for the kernel itself.
     pub(super) fn start(options: &Options) -> Result<Self, StartError> {
-        let Loaded { table, compiled, enforces } = Loaded::read(options)?;
+        let wanted = Wanted { path: options.policy.clone(), at_most: options.mode };
+        let loaded = Loaded::read(&wanted)?;
         kernel::check_host()?;
         let lock = RunLock::take(&options.paths)?;
         let (mut log, _recovery) = Log::open(&options.paths.state, options.limits)?;
@@ -169,18 +167,21 @@ impl Daemon {
         let Kernel { mut maps, abilities, taken_over } = kernel::attach()?;
         let host = host()?;
         let facts = Box::new(RunningHost::new(maps.sessions_again()?));
-        let mut state = Attribution::new(host, Arc::clone(&table), facts);
+        let mut state = Attribution::new(host, Arc::clone(&loaded.table), facts);
         let mut losses = Losses::default();
         if taken_over {
             losses.take_as_told(&maps);
         }
-        configure(&mut maps, &table)?;
+        configure(&mut maps, &loaded.table)?;
         let mut rule_maps = maps.rules()?;
-        bring_into_force(&mut maps, &mut rule_maps, &mut state, &abilities, &compiled, enforces)?;
+        let in_force = loaded.bring_into_force(&mut maps, &mut rule_maps, &mut state, &abilities, &wanted)?;
 
         let now = boot_ns();
         let since = format_time(state.host.unix_ns(now));
         log.append(&mut state.host_event(Kind::DaemonStart, now, Some(describe(&abilities, taken_over))));
+        if options.policy.is_some() {
+            log.append(&mut policy::applied_event(&state, &in_force, now, "the daemon started with it"));
+        }
         let mut out = Vec::new();
         let numbers = take_up(&mut maps, &mut state, options, now, &mut out);
         for event in &mut out {
@@ -207,47 +208,12 @@ impl Daemon {
             since,
             kernel_release: kernel_release()?,
             detach_on_exit: options.detach_on_exit,
-            policy: options.policy.clone(),
-            mode: options.mode,
+            wanted,
+            in_force,
             last_upkeep_ns: now,
             unsaved: true,
             syncing: None,
         })
-    }
-
-    /// Reads the policy again. A bad one leaves the old one in force.
-    pub(super) fn reload(&mut self) {
-        let options = Options {
-            paths: self.paths.clone(),
-            policy: self.policy.clone(),
-            mode: self.mode,
-            detach_on_exit: self.detach_on_exit,
-            limits: Limits::default(),
-        };
-        match Loaded::read(&options) {
-            Ok(loaded) => match self.take_policy(loaded) {
-                Ok(()) => tracing::info!("the policy was read again"),
-                Err(error) => tracing::error!("the policy in force stays in force: {error}"),
-            },
-            Err(error) => tracing::error!("the policy in force stays in force: {error}"),
-        }
-    }
-
-    /// Puts another policy into force, and looks for its agents.
-    fn take_policy(&mut self, loaded: Loaded) -> Result<(), KernelError> {
-        let Loaded { table, compiled, enforces } = loaded;
-        let (maps, rule_maps) = (&mut self.maps, &mut self.rule_maps);
-        bring_into_force(maps, rule_maps, &mut self.state, &self.abilities, &compiled, enforces)?;
-        configure(maps, &table)?;
-        self.state.table = table;
-        let mut out = Vec::new();
-        let now = boot_ns();
-        mark::cover_cgroups(maps, &mut self.state, &mut self.numbers, now);
-        mark::adopt_running(maps, &mut self.state, &mut self.numbers, now, &mut out);
-        for mut event in out {
-            self.log.append(&mut event);
-        }
-        Ok(())
     }
 }
 
@@ -258,64 +224,8 @@ fn release_memory() {
     unsafe { libc::malloc_trim(0) };
 }
 
-/// A policy that was read and compiled.
-struct Loaded {
-    table: Arc<AgentTable>,
-    compiled: Compiled,
-    /// Some agent's rules are to be enforced.
-    enforces: bool,
-}
-
-impl Loaded {
-    /// Reads the policy, or takes the empty one where there is none.
-    fn read(options: &Options) -> Result<Self, StartError> {
-        let policy = match &options.policy {
-            Some(path) => read_policy(path, options.mode)?,
-            None => Policy::default(),
-        };
-        Ok(Self {
-            table: Arc::new(AgentTable::new(policy.agent_specs())?),
-            compiled: Compiled::new(&policy)?,
-            enforces: policy.agents.iter().any(|agent| agent.spec.mode == Mode::Enforce),
-        })
-    }
-}
-
-/// Reads a policy, and refuses what this version would only pretend to do.
-fn read_policy(path: &std::path::Path, at_most: Option<Mode>) -> Result<Policy, StartError> {
-    let users = Users::read(std::path::Path::new("/etc/passwd"))
-        .map_err(|source| StartError::Host { path: "/etc/passwd", source })?;
-    let context = policy::Context { users: &users, now_ns: now_ns() };
-    let (mut policy, warnings) = policy::load(path, context).map_err(StartError::Policy)?;
-    policy.hold_to(at_most);
-    let (refused, more): (Vec<_>, Vec<_>) = policy::enforceable(&policy)
-        .into_iter()
-        .partition(|problem| problem.code.severity() == policy::Severity::Error);
-    for warning in warnings.into_iter().chain(more) {
-        eprintln!("{warning}");
-    }
-    if refused.is_empty() { Ok(policy) } else { Err(StartError::Policy(Problems(refused))) }
-}
-
-/// Hands the rules to the kernel.
-fn bring_into_force(
-    maps: &mut Maps,
-    rule_maps: &mut RuleMaps,
-    state: &mut Attribution,
-    abilities: &Abilities,
-    compiled: &Compiled,
-    enforces: bool,
-) -> Result<(), KernelError> {
-    if let Some(lacking) = abilities.lacking_for_rules().filter(|_| enforces) {
-        return Err(KernelError::CannotEnforce { lacking });
-    }
-    let version = rules::put_in_force(maps, rule_maps, compiled, state.host.boot_unix_ns)?;
-    state.judges.add(Arc::new(compiled.judge(version)));
-    Ok(())
-}
-
 /// Hands the patterns to the kernel.
-fn configure(maps: &mut Maps, table: &AgentTable) -> Result<(), KernelError> {
+pub(super) fn configure(maps: &mut Maps, table: &AgentTable) -> Result<(), KernelError> {
     let matcher = table.matcher();
     let mut automaton = Boxed::empty();
     automaton.class_count = matcher.class_count;

@@ -354,6 +354,8 @@ named! {
         SessionEnd = "session.end",
         DaemonStart = "daemon.start",
         DaemonStop = "daemon.stop",
+        PolicyApplied = "policy.applied",
+        PolicyRefused = "policy.refused",
         LogRecovered = "log.recovered",
         LogRemoved = "log.removed",
         Loss = "loss",

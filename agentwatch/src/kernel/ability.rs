@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::event::Op;
+
 /// How well something works here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -24,6 +26,46 @@ pub struct Ability {
     /// Why not fully, in a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+impl Ability {
+    /// Its name with the reason.
+    fn named(&self) -> String {
+        match &self.reason {
+            Some(reason) => format!("{} ({reason})", self.name),
+            None => self.name.clone(),
+        }
+    }
+}
+
+/// What deciding about an operation rests on, by the names that [`super::probes`] gives.
+const fn needed_for(op: Op) -> &'static [&'static str] {
+    match op {
+        Op::Exec => &["rules on programs", "rules on programs that others load"],
+        Op::Run => &["sessions by program"],
+        Op::Read => &["file.open"],
+        Op::Write => &[
+            "file.open",
+            "file.create",
+            "file.mkdir",
+            "file.rename",
+            "file.link",
+            "file.symlink",
+            "file.truncate",
+            "file.truncate of open files",
+            "file.mode",
+            "file.owner",
+            "file.xattr",
+            "file.xattr removal",
+        ],
+        Op::Delete => {
+            &["file.open", "file.delete", "file.rmdir", "file.rename", "file.link", "file.truncate"]
+        }
+        Op::Connect => {
+            &["net.connect", "net.send", "net.connect to Unix sockets", "net.send to Unix sockets"]
+        }
+        Op::Listen => &["net.bind", "net.listen"],
+    }
 }
 
 /// All that agentwatch does.
@@ -67,11 +109,19 @@ impl Abilities {
                 && !ability.name.starts_with("sessions by")
                 && ability.name != "vsock"
         };
-        let named = |ability: &Ability| match &ability.reason {
-            Some(reason) => format!("{} ({reason})", ability.name),
-            None => ability.name.clone(),
-        };
-        let lacking: Vec<String> = self.0.iter().filter(needed).map(named).collect();
+        let lacking: Vec<String> = self.0.iter().filter(needed).map(Ability::named).collect();
+        (!lacking.is_empty()).then(|| lacking.join("; "))
+    }
+
+    /// What deciding about an operation needs and does not work here, with the reasons; nothing where all is there.
+    #[must_use]
+    pub fn lacking_for(&self, op: Op) -> Option<String> {
+        let lacking: Vec<String> = (self.0.iter())
+            .filter(|ability| {
+                ability.state == State::Absent && needed_for(op).contains(&ability.name.as_str())
+            })
+            .map(Ability::named)
+            .collect();
         (!lacking.is_empty()).then(|| lacking.join("; "))
     }
 
@@ -79,5 +129,29 @@ impl Abilities {
     #[must_use]
     pub fn all_full(&self) -> bool {
         self.0.iter().all(|ability| ability.state == State::Full)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::probes::PROBES;
+
+    #[test]
+    fn what_operations_rest_on_has_the_names_of_probes() {
+        for name in Op::ALL.iter().flat_map(|op| needed_for(*op)) {
+            assert!(PROBES.iter().any(|probe| probe.gives == *name), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_what_an_operation_needs_is_lacking_for_it() {
+        let mut abilities = Abilities::default();
+        abilities.full("file.open");
+        abilities.absent("net.bind", "no hook");
+        abilities.degraded("file.truncate of open files", "seen otherwise");
+        assert_eq!(abilities.lacking_for(Op::Listen).as_deref(), Some("net.bind (no hook)"));
+        assert_eq!(abilities.lacking_for(Op::Write), None);
+        assert_eq!(abilities.lacking_for(Op::Connect), None);
     }
 }

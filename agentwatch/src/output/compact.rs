@@ -78,8 +78,22 @@ fn process(process: &Process) -> String {
 }
 
 const fn has_verdict(kind: Kind) -> bool {
-    use Kind::{DaemonStart, DaemonStop, LogRecovered, LogRemoved, Loss, SessionEnd, SessionStart};
-    !matches!(kind, DaemonStart | DaemonStop | LogRecovered | LogRemoved | Loss | SessionStart | SessionEnd)
+    use Kind::{
+        DaemonStart, DaemonStop, LogRecovered, LogRemoved, Loss, PolicyApplied, PolicyRefused, SessionEnd,
+        SessionStart,
+    };
+    !matches!(
+        kind,
+        DaemonStart
+            | DaemonStop
+            | PolicyApplied
+            | PolicyRefused
+            | LogRecovered
+            | LogRemoved
+            | Loss
+            | SessionStart
+            | SessionEnd
+    )
 }
 
 const fn verdict_colour(verdict: Verdict) -> Option<&'static str> {
@@ -99,7 +113,9 @@ fn operation(event: &Event) -> &'static str {
         (Kind::SessionStart | Kind::SessionEnd | Kind::DaemonStart | Kind::DaemonStop, _) => {
             event.kind.name()
         }
-        (Kind::LogRecovered | Kind::LogRemoved, _) => event.kind.name(),
+        (Kind::LogRecovered | Kind::LogRemoved | Kind::PolicyApplied | Kind::PolicyRefused, _) => {
+            event.kind.name()
+        }
         (kind, _) => kind.name().rsplit('.').next().unwrap_or_default(),
     }
 }

@@ -25,7 +25,7 @@ pub use self::address::{Address, AddressPattern};
 pub use self::agent::{AgentSpec, Match, Mode, Origin};
 pub use self::diagnostic::{Code, Diagnostic, Problems, Severity};
 pub use self::diff::{Change, Changes, DecisionChange, Kind, Side, changes};
-pub use self::enforce::enforceable;
+pub use self::enforce::{GUARDS_IN_FORCE, enforceable};
 pub use self::evaluate::{By, Decision, SCRATCH, SINKS, TERMINALS, plan_may_write, verdict};
 pub use self::model::{
     Action, Agent, At, Breaker, Case, Containment, Expect, Guard, GuardSetting, MODE_UNDECLARED, Policy,
@@ -37,7 +37,7 @@ pub use self::reader::{
 };
 pub use self::schema::SCHEMA;
 pub use self::scope::{Entry, Hit, Operation, Patterns, Scope, Target, What};
-pub use self::source::{FILE_BYTES_MAX, FILES_MAX, Place, Source, read};
+pub use self::source::{FILE_BYTES_MAX, FILES_MAX, Place, Source, hash, read};
 pub use self::testing::Outcome;
 pub use self::tree::{DEPTH_MAX, NODES_MAX, Node, Value, parse};
 pub use self::users::Users;

@@ -4,6 +4,8 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use super::{Code, Diagnostic, Problems};
 
 /// Bytes of one policy file. Past it the file is refused.
@@ -53,6 +55,18 @@ pub fn read(path: &Path) -> Result<(Vec<Source>, Vec<Diagnostic>), Problems> {
     }
     problems.extend(warnings);
     Err(Problems(problems))
+}
+
+/// SHA-256 of the files, in hexadecimal digits: what events call the policy by.
+#[must_use]
+pub fn hash(sources: &[Source]) -> String {
+    let mut hash = Sha256::new();
+    for source in sources {
+        hash.update(source.text.as_bytes());
+        // Files do not run into each other.
+        hash.update([0]);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn files_of(folder: &Path, warnings: &mut Vec<Diagnostic>) -> Result<Vec<PathBuf>, Problems> {

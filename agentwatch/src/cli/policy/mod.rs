@@ -1,9 +1,10 @@
-//! `agentwatch policy`: what a policy says, checked and tried without a daemon.
+//! `agentwatch policy`: what a policy says, checked and tried without a daemon; what is in force.
 
 mod check;
 mod diff;
 mod explain;
 mod schema;
+mod show;
 mod test;
 mod view;
 
@@ -12,9 +13,10 @@ use std::path::Path;
 use clap::{Args, Subcommand};
 
 use crate::event::time::now_ns;
+use crate::paths::Paths;
 use crate::policy::{Context, Diagnostic, Policy, Problems, Users, load};
 
-/// Check a policy, test it, ask what it decides and why, compare two
+/// Check a policy, test it, ask what it decides and why, compare two; show the one in force
 #[derive(Clone, Debug, Args)]
 pub struct PolicyArgs {
     #[command(subcommand)]
@@ -24,6 +26,7 @@ pub struct PolicyArgs {
 #[derive(Clone, Debug, Subcommand)]
 enum PolicyCommand {
     Check(check::CheckArgs),
+    Show(show::ShowArgs),
     Test(test::TestArgs),
     Explain(explain::ExplainArgs),
     Diff(diff::DiffArgs),
@@ -34,9 +37,10 @@ enum PolicyCommand {
 ///
 /// # Errors
 /// The policy is refused, or the answer cannot be written.
-pub fn run(args: &PolicyArgs) -> anyhow::Result<u8> {
+pub fn run(args: &PolicyArgs, paths: &Paths) -> anyhow::Result<u8> {
     match &args.command {
         PolicyCommand::Check(args) => check::run(args),
+        PolicyCommand::Show(args) => show::run(args, paths),
         PolicyCommand::Test(args) => test::run(args),
         PolicyCommand::Explain(args) => explain::run(args),
         PolicyCommand::Diff(args) => diff::run(args),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, to_value};
 
-use crate::control::state::*;
+use crate::control::{policy::*, state::*};
 use crate::event::{Encoding, Exit, How, ObservedText};
 
 pub fn sessions() -> Vec<SessionView> {
@@ -118,6 +118,51 @@ pub fn daemon() -> DaemonView {
     }
 }
 
+pub fn policy() -> PolicyView {
+    let guard = PolicyGuardView {
+        guard: "mount".into(),
+        status: Standing::NotEnforced,
+        reason: Some("this version does not have this guard yet".into()),
+    };
+    let rule = PolicyRuleView {
+        name: "no \u{1b}[2J".into(),
+        says: "deny".into(),
+        file: "/etc/agentwatch.yaml".into(),
+        line: 12,
+        agents: Some(vec!["coding".into()]),
+        during: None,
+        status: Standing::Enforced,
+        reasons: Vec::new(),
+    };
+    PolicyView {
+        version: 3,
+        hash: "ab".repeat(32).into(),
+        since: "2026-05-04T06:00:00Z".into(),
+        origin: PolicyOrigin::Files,
+        path: Some("/etc/agentwatch.yaml".into()),
+        files: vec!["/etc/agentwatch.yaml".into()],
+        held_to: None,
+        refused: Some("/etc/agentwatch.yaml:3:1: `agent` is not known here (AW0101)".into()),
+        agents: vec![PolicyAgentView {
+            name: "coding".into(),
+            owner: Some("developer-platform@example.com".into()),
+            mode: "enforce".into(),
+            guards: vec![guard],
+        }],
+        rules: vec![
+            PolicyRuleView {
+                name: "all".into(),
+                agents: None,
+                during: Some("code-freeze".into()),
+                status: Standing::Partly,
+                reasons: vec!["`data` is in the mode `observe`: nothing is decided".into()],
+                ..rule.clone()
+            },
+            rule,
+        ],
+    }
+}
+
 /// One value of each schema that the API's document names.
 pub fn each_schema() -> Vec<(&'static str, Value)> {
     fn value(view: impl Serialize) -> Value {
@@ -137,6 +182,10 @@ pub fn each_schema() -> Vec<(&'static str, Value)> {
         ("Log", value(daemon().log)),
         ("Ability", value(&daemon().abilities[0])),
         ("Daemon", value(daemon())),
+        ("Policy", value(policy())),
+        ("PolicyAgent", value(&policy().agents[0])),
+        ("PolicyGuard", value(&policy().agents[0].guards[0])),
+        ("PolicyRule", value(&policy().rules[0])),
         ("LaunchRequest", value(LaunchBody { agent: "coding".into() })),
         ("Launch", value(LaunchView { session: "coding-7f3k2q".into() })),
         ("Error", value(error)),
