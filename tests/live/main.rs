@@ -11,6 +11,7 @@ mod load;
 mod network;
 mod outsiders;
 mod paths;
+mod policies;
 mod processes;
 mod recognition;
 mod restarts;

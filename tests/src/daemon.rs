@@ -360,6 +360,14 @@ impl Daemon {
         Ok(())
     }
 
+    /// Asks the daemon to read its policy again.
+    ///
+    /// # Errors
+    /// If it cannot be asked.
+    pub fn reload(&self) -> Result<()> {
+        self.signal(Signal::HUP)
+    }
+
     fn signal(&self, signal: Signal) -> Result<()> {
         let pid =
             i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no such process id")?;

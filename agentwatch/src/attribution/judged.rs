@@ -1,6 +1,9 @@
 //! What the numbers of a verdict stand for.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
 
 use agentwatch_common::{
     record::RecordHeader,
@@ -9,8 +12,11 @@ use agentwatch_common::{
 
 use crate::event::{Event, Kind, PolicyVersion, Verdict};
 
-/// Policies of which the rules' names are kept. Records of older ones wait in no ring.
-const KEPT: usize = 16;
+/// Policies in force that are known. Each comes into force only when no program is left that read the one before the
+/// last, so that more are not reached within the second for which repeats are folded, nor while a ring is emptied.
+const KEPT: usize = 1024;
+/// Different policies of which the rules' names are kept.
+const KEPT_DIFFERENT: usize = 16;
 
 /// A policy that is or was in force, as far as events name it.
 #[derive(Clone, Debug)]
@@ -18,7 +24,7 @@ pub struct Judge {
     /// Which.
     pub policy: PolicyVersion,
     /// Its rules in their order: record number 1 is the first.
-    pub rules: Vec<JudgeRule>,
+    pub rules: Arc<[JudgeRule]>,
 }
 
 /// What an event says of a rule.
@@ -32,21 +38,30 @@ pub struct JudgeRule {
 
 /// The policies that were in force lately.
 #[derive(Clone, Debug, Default)]
-pub struct Judges(VecDeque<Arc<Judge>>);
+pub struct Judges(VecDeque<Judge>);
 
 impl Judges {
     /// A policy came into force, or is known to be.
-    pub fn add(&mut self, judge: Arc<Judge>) {
-        if self.0.len() >= KEPT {
-            self.0.pop_front();
+    pub fn add(&mut self, mut judge: Judge) {
+        // Policies that take turns are kept once.
+        if let Some(same) = self.0.iter().find(|known| known.policy.hash == judge.policy.hash) {
+            judge.policy.hash = Arc::clone(&same.policy.hash);
+            judge.rules = Arc::clone(&same.rules);
         }
         self.0.push_back(judge);
+        while self.0.len() > KEPT || self.different() > KEPT_DIFFERENT {
+            self.0.pop_front();
+        }
+    }
+
+    fn different(&self) -> usize {
+        self.0.iter().map(|judge| &judge.policy.hash).collect::<HashSet<_>>().len()
     }
 
     /// The one in force.
     #[must_use]
     pub fn in_force(&self) -> Option<&Judge> {
-        self.0.back().map(Arc::as_ref)
+        self.0.back()
     }
 
     /// Says in an event what was decided.
@@ -98,5 +113,37 @@ fn reason(number: u16, rule: Option<&JudgeRule>, event: &Event) -> String {
         (_, Some(JudgeRule { message: Some(message), .. })) => message.clone(),
         (_, Some(rule)) => format!("the rule `{}` refuses {what}", rule.name),
         (_, None) => format!("rule {number} of a policy that an earlier daemon loaded refuses {what}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(version: u32, hash: &str) -> Judge {
+        let rule = JudgeRule { name: Arc::from(hash), message: None };
+        Judge { policy: PolicyVersion { version, hash: Arc::from(hash) }, rules: Arc::from([rule]) }
+    }
+
+    #[test]
+    fn policies_that_take_turns_are_all_known_and_kept_once() {
+        let mut judges = Judges::default();
+        for version in 1..=300 {
+            judges.add(judge(version, if version % 2 == 0 { "even" } else { "odd" }));
+        }
+        assert_eq!(judges.0.len(), 300);
+        let of = |version: u32| judges.0.iter().find(|judge| judge.policy.version == version).unwrap();
+        assert_eq!(&*of(1).rules[0].name, "odd");
+        assert!(Arc::ptr_eq(&of(2).rules, &of(300).rules) && !Arc::ptr_eq(&of(1).rules, &of(2).rules));
+    }
+
+    #[test]
+    fn what_is_kept_has_a_bound() {
+        let mut judges = Judges::default();
+        (0..5_000).for_each(|version| judges.add(judge(version, "same")));
+        assert_eq!(judges.0.len(), KEPT);
+        (0..100).for_each(|version| judges.add(judge(version, &version.to_string())));
+        assert_eq!(judges.0.len(), KEPT_DIFFERENT);
+        assert_eq!(judges.in_force().unwrap().policy.version, 99);
     }
 }

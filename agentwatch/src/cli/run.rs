@@ -22,8 +22,9 @@ Examples:
                                               tell what the policy would refuse
   agentwatch run --detach-on-exit             leave nothing in the kernel at the end
 
-Runs in the foreground until SIGTERM or SIGINT; SIGHUP reads the policy again. At the end the kernel
-programs go on, so that a restart misses nothing: `agentwatch run --detach-on-exit` removes them, and so
+Runs in the foreground until SIGTERM or SIGINT. The policy is read again when its files change, and on
+SIGHUP; a bad one leaves the old one in force. What `agentwatch policy apply` brought holds until then, over
+restarts too. At the end the kernel programs go on, so that a restart misses nothing: `agentwatch run --detach-on-exit` removes them, and so
 does removing /sys/fs/bpf/agentwatch.
 
 Needs root. Exit codes: 0 done, 1 failed, 4 bad policy, 6 the kernel or the privileges do not allow it.")]

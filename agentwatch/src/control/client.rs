@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::limits;
-use super::policy::PolicyView;
+use super::policy::{AppliedView, ApplyBody, PolicyFile, PolicyView};
 use super::state::{DaemonView, ErrorView, LaunchBody, LaunchView, SessionsView, TreeView};
 use crate::exit;
 use crate::paths::Paths;
@@ -68,7 +68,8 @@ impl ClientError {
             Self::NotRunning { .. } | Self::Silent { .. } => exit::UNREACHABLE,
             Self::NoPermission { .. } => exit::NOT_ALLOWED,
             Self::Refused(view) => match view.code.as_str() {
-                "not_root" | "out_of_sight" => exit::NOT_ALLOWED,
+                "bad_policy" => exit::BAD_POLICY,
+                "not_root" | "out_of_sight" | "cannot_enforce" => exit::NOT_ALLOWED,
                 "no_such_session" | "ambiguous_session" | "unknown_agent" | "bad_path" => exit::USAGE,
                 _ => exit::FAILED,
             },
@@ -105,6 +106,13 @@ impl Client {
         self.call(&self.control, Method::GET, "/v1/policy", Bytes::new())
     }
 
+    /// Brings a policy into force. Once this returns, everything is judged by it.
+    pub fn apply(&self, files: Vec<PolicyFile>) -> Result<AppliedView, ClientError> {
+        let body =
+            serde_json::to_vec(&ApplyBody { files }).map_err(|error| ClientError::Local(error.into()))?;
+        self.call_within(limits::CLIENT_APPLY, &self.control, Method::POST, "/v1/policy/apply", body.into())
+    }
+
     /// The sessions on this host, with `all` ended ones too.
     pub fn sessions(&self, all: bool) -> Result<SessionsView, ClientError> {
         self.call(&self.control, Method::GET, &format!("/v1/sessions?all={all}"), Bytes::new())
@@ -131,14 +139,25 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<T, ClientError> {
+        self.call_within(self.patience, socket, method, path, body)
+    }
+
+    fn call_within<T: DeserializeOwned>(
+        &self,
+        patience: Duration,
+        socket: &Path,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, ClientError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let exchange = exchange(socket, method, path, body);
         let (status, body) = runtime
             .map_err(ClientError::Local)?
-            .block_on(async { tokio::time::timeout(self.patience, exchange).await })
+            .block_on(async { tokio::time::timeout(patience, exchange).await })
             .map_err(|_| ClientError::Silent {
                 socket: socket.to_owned(),
-                reason: format!("nothing came within {} s", self.patience.as_secs()),
+                reason: format!("nothing came within {} s", patience.as_secs()),
             })??;
         read(socket, status, &body)
     }

@@ -16,6 +16,11 @@ pub const CONNECTION: Duration = Duration::from_secs(30);
 pub const HEAD_BYTES: usize = 16 * 1024;
 /// Bytes of a request's body: what is declared is small. Past it, 413.
 pub const BODY_BYTES: usize = 64 * 1024;
+/// Bytes of a request's body that holds a policy: many times what the kernel's tables have room for. Past it, 413.
+pub const POLICY_BYTES: usize = 16 * 1024 * 1024;
+/// Time that the owner has to bring a policy into force: tens of thousands of patterns take seconds. Past it 503, and
+/// the policy does not come into force any more.
+pub const APPLY: Duration = Duration::from_secs(20);
 /// Connections to `control.sock` at once. Past it the one that has been silent longest is closed.
 pub const CONTROL_CONNECTIONS: usize = 64;
 /// Connections to `declare.sock` at once, each of two descriptors. Past it as above.
@@ -36,5 +41,7 @@ pub const LAUNCHES_PER_USER: (u32, u32) = (256, 32);
 pub const RATED_CALLERS: usize = 4096;
 /// Time that the client gives a whole call.
 pub const CLIENT: Duration = Duration::from_secs(15);
+/// Time that the client gives a whole call that brings a policy into force.
+pub const CLIENT_APPLY: Duration = Duration::from_secs(25);
 /// Bytes of an answer that the client takes.
 pub const ANSWER_BYTES: usize = 256 * 1024 * 1024;

@@ -22,7 +22,7 @@ pub mod state;
 
 pub use client::{Client, ClientError};
 pub use lock::{RunError, RunLock};
-pub use request::{Inbox, Launch, Mailbox, Refusal, Reply, Request, mailbox, resolve};
+pub use request::{Apply, Inbox, Launch, Mailbox, Refusal, Reply, Request, mailbox, resolve};
 pub use server::{Server, serve};
 
 #[cfg(test)]

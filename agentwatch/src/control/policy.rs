@@ -1,4 +1,4 @@
-//! What the daemon tells of the policy in force: the JSON of `GET /v1/policy`.
+//! The policy in force, and another one: the JSON of `GET /v1/policy` and `POST /v1/policy/apply`.
 
 use std::sync::Arc;
 
@@ -37,6 +37,8 @@ pub enum PolicyOrigin {
     None,
     /// The files that `agentwatch run --policy` names.
     Files,
+    /// It came by `agentwatch policy apply`.
+    Applied,
 }
 
 /// An agent of the policy in force.
@@ -115,4 +117,37 @@ impl Standing {
             Self::Off => "off",
         }
     }
+}
+
+/// Body of `POST /v1/policy/apply`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApplyBody {
+    /// The files of the policy, in their order.
+    pub files: Vec<PolicyFile>,
+}
+
+/// One file of a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyFile {
+    /// Its name, for messages.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// Answer of `POST /v1/policy/apply`: the policy is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppliedView {
+    /// Its version, as events carry it.
+    pub version: u32,
+    /// Its hash, as events carry it.
+    pub hash: Arc<str>,
+    /// When it came into force: RFC 3339 in UTC.
+    pub since: String,
+    /// Where it is kept for the next start of the daemon.
+    pub kept: String,
+    /// What `agentwatch run --policy` names, whose change or SIGHUP ends its time; absent without.
+    pub path: Option<String>,
 }

@@ -9,7 +9,7 @@ use rustix::event::EventfdFlags;
 use tokio::sync::oneshot;
 
 use super::limits;
-use super::policy::PolicyView;
+use super::policy::{AppliedView, PolicyFile, PolicyView};
 use super::state::{DaemonView, LaunchView, SessionView, TreeView};
 
 /// Where the owner puts its answer. Sending fails where nobody waits for it any more; that is no error.
@@ -42,6 +42,13 @@ pub enum Request {
         /// Answer.
         reply: Reply<Box<PolicyView>>,
     },
+    /// Bring a policy into force.
+    Apply {
+        /// Which, and who asks.
+        apply: Apply,
+        /// Answer, once it is in force.
+        reply: Reply<AppliedView>,
+    },
     /// Make a running process a session.
     Launch {
         /// Which process, as the kernel says.
@@ -66,6 +73,7 @@ impl Request {
             Self::Tree { reply, .. } => reply.is_closed(),
             Self::Status { reply } => reply.is_closed(),
             Self::Policy { reply } => reply.is_closed(),
+            Self::Apply { reply, .. } => reply.is_closed(),
             Self::Launch { reply, .. } => reply.is_closed(),
             Self::Stop { reply } => reply.is_closed(),
         }
@@ -82,6 +90,17 @@ pub struct Launch {
     /// When it began, in clock ticks since boot (field 22 of `/proc/PID/stat`).
     pub start_ticks: u64,
     /// User id in the initial namespace.
+    pub uid: u32,
+}
+
+/// A policy that is to come into force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Apply {
+    /// Its files.
+    pub files: Vec<PolicyFile>,
+    /// Who asks: process id, where it is in sight.
+    pub pid: Option<u32>,
+    /// Who asks: user id in the initial namespace.
     pub uid: u32,
 }
 
@@ -116,6 +135,12 @@ pub enum Refusal {
     /// The process that asked has ended.
     #[error("process {0} ended while it was made a session")]
     ProcessGone(u32),
+    /// The policy has errors: all of them, each over several lines.
+    #[error("{0}")]
+    BadPolicy(String),
+    /// This kernel cannot carry out the policy: a sentence that says why.
+    #[error("{0}")]
+    CannotEnforce(String),
     /// The kernel or the daemon cannot do it: a sentence that says why.
     #[error("{0}")]
     Unable(String),

@@ -22,6 +22,8 @@ pub enum Action {
     Tree,
     /// The policy in force.
     Policy,
+    /// Bring a policy into force.
+    Apply,
     /// Make the caller a session.
     Launch,
     /// The document that describes all this.
@@ -52,6 +54,7 @@ pub const ROUTES: &[Route] = &[
         action: Action::Tree,
     },
     Route { door: Door::Control, method: Method::GET, path: "/v1/policy", action: Action::Policy },
+    Route { door: Door::Control, method: Method::POST, path: "/v1/policy/apply", action: Action::Apply },
     Route { door: Door::Control, method: Method::GET, path: "/v1/openapi.json", action: Action::OpenApi },
     Route { door: Door::Declare, method: Method::POST, path: "/v1/launch", action: Action::Launch },
 ];

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -18,7 +18,8 @@ use tokio::time::timeout;
 use super::limits;
 use super::load::{Connections, LaunchRates};
 use super::peer::{Peer, PeerError};
-use super::request::{self, Launch, Mailbox, Refusal, Reply};
+use super::policy::ApplyBody;
+use super::request::{self, Apply, Launch, Mailbox, Refusal, Reply};
 use super::routes::{Action, Door, Found, find};
 use super::state::{ErrorView, LaunchBody, LaunchView, SessionsView};
 
@@ -79,10 +80,10 @@ pub enum Failure {
     BadQuery,
     #[error("the session in the path is not percent-encoded UTF-8")]
     BadPath,
-    #[error("the body must be JSON such as {{\"agent\": \"coding\"}}: {0}")]
-    BadBody(String),
-    #[error("the body is larger than {} KiB", limits::BODY_BYTES / 1024)]
-    TooLarge,
+    #[error("the body must be JSON such as {example}: {problem}")]
+    BadBody { example: &'static str, problem: String },
+    #[error("the body is larger than {} KiB", .0 / 1024)]
+    TooLarge(usize),
     #[error("the body did not arrive within {} s", limits::BODY.as_secs())]
     TooSlow,
     #[error("the body broke off")]
@@ -93,8 +94,8 @@ pub enum Failure {
     TooMany,
     #[error("too many large answers are on their way: try again in a second")]
     Busy,
-    #[error("the daemon did not answer within {} s: it is overloaded or ending; try again, and see its log if this lasts", limits::OWNER.as_secs())]
-    Silent,
+    #[error("the daemon did not answer within {} s: it is overloaded or ending; try again, and see its log if this lasts", .0.as_secs())]
+    Silent(Duration),
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error("the answer cannot be written as JSON: {0}")]
@@ -111,19 +112,21 @@ impl Failure {
             Self::OtherMethod(_) => (StatusCode::METHOD_NOT_ALLOWED, "other_method"),
             Self::BadQuery => (StatusCode::BAD_REQUEST, "bad_query"),
             Self::BadPath => (StatusCode::BAD_REQUEST, "bad_path"),
-            Self::BadBody(_) | Self::BrokenBody => (StatusCode::BAD_REQUEST, "bad_body"),
-            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Self::BadBody { .. } | Self::BrokenBody => (StatusCode::BAD_REQUEST, "bad_body"),
+            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow"),
             Self::Peer(PeerError::OutOfSight) => (StatusCode::FORBIDDEN, "out_of_sight"),
             Self::Peer(PeerError::Changed(_)) => (StatusCode::CONFLICT, "caller_changed"),
             Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "too_many_launches"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
-            Self::Silent => (StatusCode::SERVICE_UNAVAILABLE, "silent"),
+            Self::Silent(_) => (StatusCode::SERVICE_UNAVAILABLE, "silent"),
             Self::Refused(refusal) => match refusal {
                 Refusal::NoSuchSession(_) => (StatusCode::NOT_FOUND, "no_such_session"),
                 Refusal::Ambiguous { .. } => (StatusCode::CONFLICT, "ambiguous_session"),
                 Refusal::UnknownAgent { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "unknown_agent"),
                 Refusal::ProcessGone(_) => (StatusCode::CONFLICT, "process_gone"),
+                Refusal::BadPolicy(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_policy"),
+                Refusal::CannotEnforce(_) => (StatusCode::UNPROCESSABLE_ENTITY, "cannot_enforce"),
                 Refusal::Unable(_) => (StatusCode::INTERNAL_SERVER_ERROR, "unable"),
             },
             Self::Unwritable(_) => (StatusCode::INTERNAL_SERVER_ERROR, "unwritable"),
@@ -189,6 +192,12 @@ impl Call {
             Action::OpenApi => Ok(OPENAPI.trim_ascii_end().to_vec()),
             Action::Status => write(&self.ask(|reply| request::Request::Status { reply }).await?),
             Action::Policy => write(&self.ask(|reply| request::Request::Policy { reply }).await?),
+            Action::Apply => {
+                // Policies in memory at once are bounded as large answers are.
+                self.large().await?;
+                let claimed = parts.headers.get(CONTENT_LENGTH);
+                self.apply(body, claimed.and_then(|bytes| bytes.to_str().ok()?.parse().ok())).await
+            }
             Action::Sessions => {
                 self.large().await?;
                 let sessions = self.ask(|reply| request::Request::Sessions { all, reply }).await?;
@@ -215,19 +224,39 @@ impl Call {
     }
 
     async fn ask<T>(&self, question: impl FnOnce(Reply<T>) -> request::Request) -> Result<T, Failure> {
+        self.ask_within(limits::OWNER, question).await
+    }
+
+    async fn ask_within<T>(
+        &self,
+        patience: Duration,
+        question: impl FnOnce(Reply<T>) -> request::Request,
+    ) -> Result<T, Failure> {
         let (reply, answer) = oneshot::channel();
         self.shared.mailbox.post(question(reply));
-        match timeout(limits::OWNER, answer).await {
+        match timeout(patience, answer).await {
             Ok(Ok(answer)) => Ok(answer?),
-            Ok(Err(_)) | Err(_) => Err(Failure::Silent),
+            Ok(Err(_)) | Err(_) => Err(Failure::Silent(patience)),
         }
     }
 
+    async fn apply(&self, body: Incoming, claimed: Option<u64>) -> Result<Vec<u8>, Failure> {
+        let body = read(body, claimed, limits::POLICY_BYTES).await?;
+        let ApplyBody { files } = serde_json::from_slice(&body).map_err(|error| Failure::BadBody {
+            example: r#"{"files": [{"name": "policy.yaml", "text": "version: 1"}]}"#,
+            problem: error.to_string(),
+        })?;
+        let apply = Apply { files, pid: self.peer.pid, uid: self.peer.uid };
+        write(&self.ask_within(limits::APPLY, |reply| request::Request::Apply { apply, reply }).await?)
+    }
+
     async fn launch(&self, body: Incoming, claimed: Option<u64>) -> Result<Vec<u8>, Failure> {
-        let body = read(body, claimed).await?;
+        let body = read(body, claimed, limits::BODY_BYTES).await?;
         self.has_asked();
-        let LaunchBody { agent } =
-            serde_json::from_slice(&body).map_err(|error| Failure::BadBody(error.to_string()))?;
+        let LaunchBody { agent } = serde_json::from_slice(&body).map_err(|error| Failure::BadBody {
+            example: r#"{"agent": "coding"}"#,
+            problem: error.to_string(),
+        })?;
         let connection = self.connection.as_ref().ok_or(PeerError::OutOfSight)?;
         let caller = self.peer.identify(connection)?;
         if !self.shared.rates.borrow_mut().allows(caller.pid, caller.uid, Instant::now()) {
@@ -253,13 +282,13 @@ fn wants_all(action: Action, query: Option<&str>) -> Result<bool, Failure> {
 }
 
 /// Reads a whole body, within its bounds.
-async fn read(body: Incoming, claimed: Option<u64>) -> Result<Bytes, Failure> {
-    if claimed.is_some_and(|bytes| bytes > limits::BODY_BYTES as u64) {
-        return Err(Failure::TooLarge);
+async fn read(body: Incoming, claimed: Option<u64>, most: usize) -> Result<Bytes, Failure> {
+    if claimed.is_some_and(|bytes| bytes > most as u64) {
+        return Err(Failure::TooLarge(most));
     }
-    match timeout(limits::BODY, Limited::new(body, limits::BODY_BYTES).collect()).await {
+    match timeout(limits::BODY, Limited::new(body, most).collect()).await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::TooLarge),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::TooLarge(most)),
         Ok(Err(_)) => Err(Failure::BrokenBody),
         Err(_) => Err(Failure::TooSlow),
     }

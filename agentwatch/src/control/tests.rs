@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
+use super::policy::PolicyFile;
 use super::state::{LaunchView, SessionsView};
 use super::*;
 use crate::exit;
@@ -115,6 +116,11 @@ fn answer(request: Request, told: &mpsc::Sender<Launch>) {
         }
         Request::Policy { reply } => {
             let _ = reply.send(Ok(Box::new(samples::policy())));
+        }
+        Request::Apply { apply, reply } => {
+            let known = apply.files.iter().all(|file| file.text == "version: 1\n") && apply.uid == own_uid();
+            let refusal = Refusal::BadPolicy("error[AW0105]: 2\n  --> x".into());
+            let _ = reply.send(if known { Ok(samples::applied()) } else { Err(refusal) });
         }
         Request::Launch { launch, reply } if launch.agent == "coding" => {
             told.send(launch).unwrap();
@@ -376,4 +382,35 @@ fn something_else_behind_the_socket_is_named() {
         assert_eq!(error.exit_code(), exit::FAILED);
     }
     other.join().unwrap();
+}
+
+fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+#[test]
+fn a_policy_is_handed_over_and_its_problems_come_back() {
+    let daemon = Daemon::start(Manner::Answers);
+    assert_eq!(daemon.client().policy().unwrap(), samples::policy());
+    let file = |text: &str| PolicyFile { name: "p.yaml".into(), text: text.to_owned() };
+    let applied = daemon.client().apply(vec![file("version: 1\n"), file("version: 1\n")]).unwrap();
+    assert_eq!(applied, samples::applied());
+    let refused = daemon.client().apply(vec![file("version: 2\n")]).unwrap_err();
+    assert_eq!(refused.exit_code(), exit::BAD_POLICY);
+    assert!(refused.to_string().contains("\n  --> x"), "{refused}");
+}
+
+#[test]
+fn a_policy_may_be_larger_than_what_is_declared_and_has_a_bound() {
+    let daemon = Daemon::start(Manner::Answers);
+    let large = |bytes: usize| vec![PolicyFile { name: "p.yaml".into(), text: "#".repeat(bytes) }];
+    let refused = daemon.client().apply(large(limits::BODY_BYTES * 4)).unwrap_err();
+    assert_eq!(refused.exit_code(), exit::BAD_POLICY, "it arrived: {refused}");
+    let bytes = limits::POLICY_BYTES + 1;
+    let (status, body) = daemon
+        .control(&format!("POST /v1/policy/apply HTTP/1.1\r\nhost: x\r\ncontent-length: {bytes}\r\n\r\n"));
+    assert_eq!((status, body["code"].as_str()), (413, Some("too_large")));
+    let (status, body) =
+        daemon.control("POST /v1/policy/apply HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}");
+    assert_eq!((status, body["code"].as_str()), (400, Some("bad_body")));
 }

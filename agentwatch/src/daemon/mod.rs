@@ -3,16 +3,19 @@
 //! Ring → fold → decode → attribution → log. Everything else (the control API, signals, losses) is looked at
 //! between two turns of the ring.
 
+mod applied;
 mod facts;
 mod losses;
 mod mark;
 mod pipeline;
 mod policy;
+mod prepare;
 mod requests;
 mod rules;
 mod saved;
 mod standing;
 mod start;
+mod watch;
 
 use std::{os::fd::AsFd as _, sync::Arc};
 
@@ -61,6 +64,8 @@ pub struct Daemon {
     detach_on_exit: bool,
     wanted: policy::Wanted,
     in_force: PolicyView,
+    preparing: prepare::Preparing,
+    watch: Option<watch::Watch>,
     last_upkeep_ns: u64,
     /// Something happened since sessions were saved. The kernel's tables know the essence meanwhile.
     unsaved: bool,
@@ -95,6 +100,7 @@ impl Daemon {
         let now = boot_ns();
         self.pipeline.expire(now, &mut self.state, &mut self.log);
         self.answer(now);
+        self.look_at_policies(now);
         if now.saturating_sub(self.last_upkeep_ns) >= UPKEEP_NS {
             self.upkeep(now);
         }
@@ -114,12 +120,18 @@ impl Daemon {
             millis = if self.pipeline.was_idle { IDLE_MS } else { BUSY_MS };
         }
         self.pipeline.was_idle = idle;
+        if let Some(due) = self.watch.as_ref().and_then(watch::Watch::due_in_ms) {
+            millis = millis.min(due);
+        }
         let ring = self.maps.ring_fd();
-        let mut polled = [
+        let mut polled = vec![
             PollFd::new(&ring, PollFlags::IN),
             PollFd::from_borrowed_fd(self.inbox.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.preparing.as_fd(), PollFlags::IN),
         ];
+        polled
+            .extend(self.watch.as_ref().map(|watch| PollFd::from_borrowed_fd(watch.as_fd(), PollFlags::IN)));
         let timeout = Timespec { tv_sec: millis / 1_000, tv_nsec: millis % 1_000 * 1_000_000 };
         // Interrupted by a signal or not: the next turn looks at everything.
         let _ = poll(&mut polled, Some(&timeout));

@@ -1,23 +1,31 @@
 //! The policy in force, and bringing another one into force.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
-    Daemon, boot_ns, mark,
+    Daemon, applied, boot_ns, mark,
+    prepare::Ready,
     rules::{self, Compiled},
     standing,
-    start::{StartError, configure},
+    start::{StartError, configure, release_memory},
 };
 use crate::{
     agents::{AgentTable, Users},
     attribution::Attribution,
-    control::policy::{PolicyOrigin, PolicyView},
+    control::{
+        Apply, Refusal, Reply,
+        policy::{AppliedView, PolicyOrigin, PolicyView},
+    },
     event::{
         Event, Kind, PolicyVersion,
         time::{format_time, now_ns},
     },
+    exit,
     kernel::{Abilities, KernelError, maps::Maps, rules::RuleMaps},
-    policy::{self, Mode, Policy, Problems},
+    policy::{self, Diagnostic, Mode, Policy, Problems, Source},
 };
 
 /// What the daemon is told of policies at its start.
@@ -40,12 +48,52 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
-    /// Reads the policy, or takes the empty one where there is none.
-    pub fn read(wanted: &Wanted) -> Result<Self, StartError> {
-        let (policy, origin) = match &wanted.path {
-            Some(path) => (read_policy(path, wanted.at_most)?, PolicyOrigin::Files),
-            None => (Policy::default(), PolicyOrigin::None),
-        };
+    /// What a daemon begins with, and why: the policy that was applied last, where it still holds, else the files.
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub fn at_start(wanted: &Wanted, state: &Path) -> Result<(Self, &'static str), StartError> {
+        let kept = applied::read(state)
+            .map_err(|source| StartError::Applied { path: applied::path(state), source })?;
+        let Some(kept) = kept else { return Ok((Self::files(wanted)?, "the daemon started with it")) };
+        if !kept.holds_over(wanted.path.as_deref()) {
+            let loaded = Self::files(wanted)?;
+            applied::forget(state);
+            let why = "the daemon started with it: what `--policy` names is not what it was when a policy was applied";
+            return Ok((loaded, why));
+        }
+        let loaded = Self::given(wanted, kept.sources()).inspect_err(|_| {
+            let path = applied::path(state);
+            let path = path.display();
+            tracing::error!(
+                "`agentwatch policy apply` left this policy in `{path}`: remove that to start without it"
+            );
+        })?;
+        Ok((loaded, "the daemon started with what was applied last"))
+    }
+
+    /// Takes a policy that was handed over.
+    pub fn given(wanted: &Wanted, sources: Vec<Source>) -> Result<Self, StartError> {
+        Self::compile(read_policy(sources, Vec::new(), wanted.at_most)?, PolicyOrigin::Applied)
+    }
+
+    /// Reads the files, or takes the empty policy where there are none.
+    fn files(wanted: &Wanted) -> Result<Self, StartError> {
+        let Some(path) = &wanted.path else { return Self::compile(Policy::default(), PolicyOrigin::None) };
+        let (sources, warnings) = policy::read(path).map_err(StartError::Policy)?;
+        Self::from_files(wanted, sources, warnings)
+    }
+
+    /// Takes the files that were read.
+    pub fn from_files(
+        wanted: &Wanted,
+        sources: Vec<Source>,
+        warnings: Vec<Diagnostic>,
+    ) -> Result<Self, StartError> {
+        Self::compile(read_policy(sources, warnings, wanted.at_most)?, PolicyOrigin::Files)
+    }
+
+    fn compile(policy: Policy, origin: PolicyOrigin) -> Result<Self, StartError> {
         Ok(Self {
             table: Arc::new(AgentTable::new(policy.agent_specs())?),
             compiled: Compiled::new(&policy)?,
@@ -71,7 +119,7 @@ impl Loaded {
             return Err(KernelError::CannotEnforce { lacking });
         }
         let version = rules::put_in_force(maps, rule_maps, &self.compiled, state.host.boot_unix_ns)?;
-        state.judges.add(Arc::new(self.compiled.judge(version)));
+        state.judges.add(self.compiled.judge(version));
         Ok(PolicyView {
             version,
             hash: Arc::clone(&self.compiled.hash),
@@ -87,12 +135,17 @@ impl Loaded {
     }
 }
 
-/// Reads a policy, and refuses what this version would only pretend to do.
-fn read_policy(path: &std::path::Path, at_most: Option<Mode>) -> Result<Policy, StartError> {
-    let users = Users::read(std::path::Path::new("/etc/passwd"))
+/// Reads a policy, and refuses what this version would only pretend to do. `warnings` are those of its files.
+fn read_policy(
+    sources: Vec<Source>,
+    mut warnings: Vec<Diagnostic>,
+    at_most: Option<Mode>,
+) -> Result<Policy, StartError> {
+    let users = Users::read(Path::new("/etc/passwd"))
         .map_err(|source| StartError::Host { path: "/etc/passwd", source })?;
     let context = policy::Context { users: &users, now_ns: now_ns() };
-    let (mut policy, warnings) = policy::load(path, context).map_err(StartError::Policy)?;
+    let (mut policy, more) = policy::policy_of(sources, context).map_err(StartError::Policy)?;
+    warnings.extend(more);
     policy.hold_to(at_most);
     let (refused, more): (Vec<_>, Vec<_>) = policy::enforceable(&policy)
         .into_iter()
@@ -104,15 +157,72 @@ fn read_policy(path: &std::path::Path, at_most: Option<Mode>) -> Result<Policy, 
 }
 
 impl Daemon {
-    /// Reads the policy again. A bad one leaves the old one in force. Either is told in the log.
+    /// Has the policy read again. A bad one leaves the old one in force. Either is told in the log.
     pub(super) fn reload(&mut self) {
-        let loaded = Loaded::read(&self.wanted);
-        if let Err(error) = loaded.and_then(|loaded| Ok(self.take_policy(&loaded)?)) {
-            tracing::error!("the policy in force stays in force: {error}");
-            self.tell_refused(sentence(&error));
-            return;
+        self.preparing.files("SIGHUP", false);
+    }
+
+    /// Has a caller's policy brought into force.
+    pub(super) fn apply(&self, apply: Apply, reply: Reply<AppliedView>) {
+        let pid = apply.pid.map(|pid| format!("process {pid} of ")).unwrap_or_default();
+        let why = format!("`agentwatch policy apply` by {pid}user {}", apply.uid);
+        self.preparing.caller(why, applied::sources_of(apply.files), reply);
+    }
+
+    /// Looks whether the files have changed, and whether a policy is ready.
+    pub(super) fn look_at_policies(&mut self, now: u64) {
+        if self.watch.as_mut().is_some_and(|watch| watch.has_changed(now)) {
+            self.preparing.files("the files changed", true);
         }
-        self.tell_applied("SIGHUP: the files were read again");
+        self.take_policies();
+    }
+
+    /// Brings into force what is ready for it, in the order in which it was asked for.
+    fn take_policies(&mut self) {
+        for Ready { why, reply, result } in self.preparing.take() {
+            // Who was told that there is no answer must not find it in force later.
+            if reply.as_ref().is_some_and(Reply::is_closed) {
+                tracing::warn!("a policy did not come into force: its caller gave up ({why})");
+                continue;
+            }
+            let taken = match result {
+                Ok(Some(loaded)) => self.take_policy(&loaded).map_err(StartError::from),
+                Ok(None) => continue,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = &taken {
+                tracing::error!("the policy in force stays in force ({why}): {error}");
+                self.tell_refused(&why, sentence(error), reply.is_none());
+            } else {
+                self.tell_applied(&why);
+                self.keep_or_forget(reply.is_some());
+            }
+            if let Some(reply) = reply {
+                // Sending fails where the caller is gone, which is no error.
+                drop(reply.send(taken.map(|()| self.applied_view()).map_err(Refusal::from)));
+            }
+        }
+    }
+
+    /// What the next start of the daemon begins with is what is in force now.
+    fn keep_or_forget(&self, by_caller: bool) {
+        if by_caller {
+            if let Err(error) = applied::keep(&self.paths.state) {
+                tracing::error!(%error, "the policy that was applied is not kept over a restart");
+            }
+        } else if self.in_force.origin != PolicyOrigin::Applied {
+            applied::forget(&self.paths.state);
+        }
+    }
+
+    fn applied_view(&self) -> AppliedView {
+        AppliedView {
+            version: self.in_force.version,
+            hash: Arc::clone(&self.in_force.hash),
+            since: self.in_force.since.clone(),
+            kept: applied::path(&self.paths.state).to_string_lossy().into_owned(),
+            path: self.in_force.path.clone(),
+        }
     }
 
     /// Puts another policy into force, and looks for its agents.
@@ -120,7 +230,13 @@ impl Daemon {
         let (maps, rule_maps) = (&mut self.maps, &mut self.rule_maps);
         self.in_force =
             loaded.bring_into_force(maps, rule_maps, &mut self.state, &self.abilities, &self.wanted)?;
-        configure(maps, &loaded.table)?;
+        if let Err(error) = configure(maps, &loaded.table) {
+            // Its rules are in force, and nothing is gained by going back.
+            let reason = format!("its rules are in force; what its agents are recognised by is not: {error}");
+            tracing::error!("{reason}");
+            let mut event = event(&self.state, &self.in_force, Kind::PolicyRefused, boot_ns(), reason);
+            self.log.append(&mut event);
+        }
         self.state.table = Arc::clone(&loaded.table);
         let mut out = Vec::new();
         let now = boot_ns();
@@ -129,6 +245,7 @@ impl Daemon {
         for mut event in out {
             self.log.append(&mut event);
         }
+        release_memory();
         Ok(())
     }
 
@@ -140,11 +257,15 @@ impl Daemon {
     }
 
     /// Says in the log that a policy was refused.
-    fn tell_refused(&mut self, why: String) {
-        let reason = format!("the policy in force stays in force: {why}");
+    ///
+    /// That of the files stays to be seen: they say something else than what is in force.
+    fn tell_refused(&mut self, why: &str, problem: String, of_files: bool) {
+        let reason = format!("the policy in force stays in force ({why}): {problem}");
         let mut event = event(&self.state, &self.in_force, Kind::PolicyRefused, boot_ns(), reason);
         self.log.append(&mut event);
-        self.in_force.refused = Some(why);
+        if of_files {
+            self.in_force.refused = Some(problem);
+        }
     }
 }
 
@@ -172,4 +293,14 @@ fn sentence(error: &StartError) -> String {
         more => format!(", and {more} more: `agentwatch policy check` tells all"),
     };
     format!("{}{place}: {} ({}){more}", first.file, first.message, first.code.as_str())
+}
+
+impl From<StartError> for Refusal {
+    fn from(error: StartError) -> Self {
+        match error.exit_code() {
+            exit::BAD_POLICY => Self::BadPolicy(error.to_string()),
+            exit::NOT_ALLOWED => Self::CannotEnforce(error.to_string()),
+            _ => Self::Unable(error.to_string()),
+        }
+    }
 }

@@ -24,6 +24,7 @@ impl Daemon {
                 Request::Tree { session, reply } => drop(reply.send(self.tree_view(&session))),
                 Request::Status { reply } => drop(reply.send(Ok(self.status_view()))),
                 Request::Policy { reply } => drop(reply.send(Ok(Box::new(self.in_force.clone())))),
+                Request::Apply { apply, reply } => self.apply(apply, reply),
                 Request::Launch { launch, reply } => {
                     let answer = self.launch(&launch, now);
                     drop(reply.send(answer));

@@ -26,13 +26,15 @@ use super::{
     mark::{self, Numbers},
     pipeline::Pipeline,
     policy::{self, Loaded, Wanted},
+    prepare::Preparing,
     rules::CompileError,
     saved,
+    watch::Watch,
 };
 use crate::{
     agents::{AgentTable, TableError},
     attribution::{Attribution, Host, Process},
-    control::{self as api, RunError, RunLock},
+    control::{self as api, RunError, RunLock, policy::PolicyOrigin},
     event::{Event, Kind, time::format_time},
     exit,
     kernel::{
@@ -74,6 +76,17 @@ pub enum StartError {
     /// The policy.
     #[error("{0}")]
     Policy(Problems),
+    /// The policy that was applied last.
+    #[error(
+        "cannot read `{}`, the policy that was applied last ({source}): remove it to start without it",
+        path.display()
+    )]
+    Applied {
+        /// Where it is kept.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The rules.
     #[error(transparent)]
     Rules(#[from] CompileError),
@@ -100,7 +113,7 @@ impl StartError {
         match self {
             Self::Run(error) => error.exit_code(),
             Self::Kernel(_) => exit::NOT_ALLOWED,
-            Self::Policy(_) | Self::Table(_) | Self::Rules(_) => exit::BAD_POLICY,
+            Self::Policy(_) | Self::Applied { .. } | Self::Table(_) | Self::Rules(_) => exit::BAD_POLICY,
             Self::Log(error) if error.is_permission() => exit::NOT_ALLOWED,
             Self::Log(_) | Self::Host { .. } | Self::Io(_) => exit::FAILED,
         }
@@ -159,7 +172,13 @@ impl Daemon {
     /// Comes up: everything that can fail comes before the kernel is touched, but for the kernel itself.
     pub(super) fn start(options: &Options) -> Result<Self, StartError> {
         let wanted = Wanted { path: options.policy.clone(), at_most: options.mode };
-        let loaded = Loaded::read(&wanted)?;
+        // Before they are read, so that no change is missed.
+        let watch = options.policy.as_deref().and_then(|path| {
+            let unwatched =
+                |error| tracing::error!(%error, "changes of the policy's files are not noticed: use SIGHUP");
+            Watch::new(path).map_err(unwatched).ok()
+        });
+        let (loaded, why) = Loaded::at_start(&wanted, &options.paths.state)?;
         kernel::check_host()?;
         let lock = RunLock::take(&options.paths)?;
         let (mut log, _recovery) = Log::open(&options.paths.state, options.limits)?;
@@ -179,8 +198,8 @@ impl Daemon {
         let now = boot_ns();
         let since = format_time(state.host.unix_ns(now));
         log.append(&mut state.host_event(Kind::DaemonStart, now, Some(describe(&abilities, taken_over))));
-        if options.policy.is_some() {
-            log.append(&mut policy::applied_event(&state, &in_force, now, "the daemon started with it"));
+        if in_force.origin != PolicyOrigin::None {
+            log.append(&mut policy::applied_event(&state, &in_force, now, why));
         }
         let mut out = Vec::new();
         let numbers = take_up(&mut maps, &mut state, options, now, &mut out);
@@ -208,6 +227,8 @@ impl Daemon {
             since,
             kernel_release: kernel_release()?,
             detach_on_exit: options.detach_on_exit,
+            preparing: Preparing::start(wanted.clone(), options.paths.state.clone())?,
+            watch,
             wanted,
             in_force,
             last_upkeep_ns: now,
@@ -219,7 +240,7 @@ impl Daemon {
 
 /// Gives back what reading the kernel's type information and all of `/proc` took: the daemon needs a small part of
 /// it ever again.
-fn release_memory() {
+pub(super) fn release_memory() {
     // SAFETY: no arguments that matter, no state but the allocator's own; safe to call at any time.
     unsafe { libc::malloc_trim(0) };
 }

@@ -8,7 +8,7 @@ use crate::matcher::{CommandGlob, PathGlob};
 use crate::output::escape::escape_bytes;
 
 /// What was tried, and on what.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Operation {
     /// What was tried.
     pub op: Op,
@@ -68,7 +68,7 @@ fn command(text: &str) -> Result<String, String> {
 }
 
 /// What an operation is done to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// The absolute path of the file itself, whatever it was called by.
     Path(Vec<u8>),

@@ -1,5 +1,6 @@
 //! `agentwatch policy`: what a policy says, checked and tried without a daemon; what is in force.
 
+mod apply;
 mod check;
 mod diff;
 mod explain;
@@ -16,7 +17,7 @@ use crate::event::time::now_ns;
 use crate::paths::Paths;
 use crate::policy::{Context, Diagnostic, Policy, Problems, Users, load};
 
-/// Check a policy, test it, ask what it decides and why, compare two; show the one in force
+/// Check a policy, test it, ask what it decides and why, compare two; bring one into force, show it
 #[derive(Clone, Debug, Args)]
 pub struct PolicyArgs {
     #[command(subcommand)]
@@ -26,6 +27,7 @@ pub struct PolicyArgs {
 #[derive(Clone, Debug, Subcommand)]
 enum PolicyCommand {
     Check(check::CheckArgs),
+    Apply(apply::ApplyArgs),
     Show(show::ShowArgs),
     Test(test::TestArgs),
     Explain(explain::ExplainArgs),
@@ -40,6 +42,7 @@ enum PolicyCommand {
 pub fn run(args: &PolicyArgs, paths: &Paths) -> anyhow::Result<u8> {
     match &args.command {
         PolicyCommand::Check(args) => check::run(args),
+        PolicyCommand::Apply(args) => apply::run(args, paths),
         PolicyCommand::Show(args) => show::run(args, paths),
         PolicyCommand::Test(args) => test::run(args),
         PolicyCommand::Explain(args) => explain::run(args),

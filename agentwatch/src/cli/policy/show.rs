@@ -92,8 +92,10 @@ fn head(view: &PolicyView) -> String {
     match view.origin {
         PolicyOrigin::None => line("from", "nothing: the daemon has no policy, and agents are only observed"),
         PolicyOrigin::Files => line("from", view.path.as_deref().unwrap_or_default()),
+        PolicyOrigin::Applied => line("from", &applied(view)),
     }
-    if view.files.len() > 1 || view.files.first() != view.path.as_ref() {
+    let is_path = view.files.len() == 1 && view.files.first() == view.path.as_ref();
+    if !view.files.is_empty() && !is_path {
         line("files", &view.files.join(", "));
     }
     if let Some(mode) = &view.held_to {
@@ -105,6 +107,11 @@ fn head(view: &PolicyView) -> String {
     let enforced = view.rules.iter().filter(|rule| rule.status == Standing::Enforced).count();
     line("rules", &format!("{}, {enforced} of them enforced", counted(view.rules.len(), "rule")));
     text
+}
+
+fn applied(view: &PolicyView) -> String {
+    let until = view.path.as_ref().map(|path| format!(", until `{path}` changes, or SIGHUP asks for it"));
+    format!("`agentwatch policy apply`{}", until.unwrap_or_default())
 }
 
 fn agent_row(agent: &PolicyAgentView) -> Vec<String> {

@@ -163,6 +163,20 @@ pub fn policy() -> PolicyView {
     }
 }
 
+pub fn applied() -> AppliedView {
+    AppliedView {
+        version: 4,
+        hash: "cd".repeat(32).into(),
+        since: "2026-05-04T07:00:00Z".into(),
+        kept: "/var/lib/agentwatch/applied.json".into(),
+        path: Some("/etc/agentwatch.yaml".into()),
+    }
+}
+
+fn file() -> PolicyFile {
+    PolicyFile { name: "p.yaml".into(), text: "version: 1\n".into() }
+}
+
 /// One value of each schema that the API's document names.
 pub fn each_schema() -> Vec<(&'static str, Value)> {
     fn value(view: impl Serialize) -> Value {
@@ -186,6 +200,9 @@ pub fn each_schema() -> Vec<(&'static str, Value)> {
         ("PolicyAgent", value(&policy().agents[0])),
         ("PolicyGuard", value(&policy().agents[0].guards[0])),
         ("PolicyRule", value(&policy().rules[0])),
+        ("ApplyRequest", value(ApplyBody { files: vec![file()] })),
+        ("PolicyFile", value(file())),
+        ("Applied", value(applied())),
         ("LaunchRequest", value(LaunchBody { agent: "coding".into() })),
         ("Launch", value(LaunchView { session: "coding-7f3k2q".into() })),
         ("Error", value(error)),

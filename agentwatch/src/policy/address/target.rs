@@ -9,7 +9,7 @@ use crate::event::Op;
 use crate::output::escape::escape_bytes;
 
 /// An address that a process connects to, or listens at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
     /// Of the Internet protocols.
     Ip {
@@ -34,7 +34,7 @@ pub enum Address {
 }
 
 /// A Unix socket that has a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Unix {
     /// The path of the socket that is reached.
     Path(Vec<u8>),
