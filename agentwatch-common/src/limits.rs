@@ -16,10 +16,15 @@ pub const ARGS_CHUNKS: u32 = 128;
 /// Turns beyond those, for pieces that cannot be read at first. Past it the last record says
 /// [`crate::record::args_flag::FAULT`].
 pub const ARGS_RETRIES: u32 = 16;
+/// Turns on kernels without `bpf_loop`, where the verifier follows each: 256 KiB. Past it the last record says
+/// [`crate::record::args_flag::FAULT`].
+pub const ARGS_WITHOUT_LOOPS: u32 = 16;
 /// Bytes of a command line that are matched against `run` patterns at exec.
 pub const MATCH_COMMAND_BYTES: u32 = 1024;
 /// Bytes of a program's or a cgroup's path that are matched.
 pub const MATCH_PATH_BYTES: u32 = 1024;
+/// The same on kernels without `bpf_loop`, for paths and for command lines.
+pub const MATCH_WITHOUT_LOOPS: u32 = 256;
 /// Live processes in sessions. Past it a child is not followed and the loss is counted.
 pub const PROCESSES: u32 = 65_536;
 /// Sessions, ended ones included until the daemon removes them. Past it a new one is begun all the same,

@@ -110,10 +110,12 @@ pub mod control {
     pub const UNIX_OFFSET_NS: u32 = 6;
     /// Always 0.
     pub const ZERO: u32 = 7;
+    /// 1 where the programs judge: they were loaded with loops that the kernel runs. For a daemon that takes over.
+    pub const JUDGES: u32 = 8;
     /// How far the version of a policy is shifted in [`POLICY`].
     pub const POLICY_SHIFT: u32 = 8;
     /// Entries of the array.
-    pub const LEN: u32 = 8;
+    pub const LEN: u32 = 9;
 }
 
 /// Set in the number of a session that the daemon began and not the kernel, so that the two never meet.

@@ -200,12 +200,12 @@ pub const VIEWS: u32 = 2_048;
 /// The automaton over paths and command lines: a value of the array `RULES`, one for each slot.
 ///
 /// Paths are read as they are written, from the root down, with a slash before each name (`/` alone is the empty
-/// text). Command lines are read as [`crate::maps::Automaton`] reads them. `next[state * class_count + class[byte]]`
-/// is the next state; state [`RuleAutomaton::DEAD`] has no way out and accepts the set 0.
+/// text). Command lines are read as [`crate::maps::Automaton`] reads them. In [`RuleSteps`]
+/// `next[state * class_count + class[byte]]` is the next state; state [`RuleAutomaton::DEAD`] has no way out and accepts the set 0.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct RuleAutomaton {
-    /// Byte classes: the stride of `next`.
+    /// Byte classes: the stride of [`RuleSteps::next`].
     pub class_count: u32,
     /// Where paths begin.
     pub start_path: u32,
@@ -217,7 +217,13 @@ pub struct RuleAutomaton {
     pub class: [u8; 256],
     /// Number of the set of patterns that match where the text ends in a state, or 0.
     pub accept: [u32; RULE_STATES as usize],
-    /// Transitions.
+}
+
+/// The transitions of a [`RuleAutomaton`]. In a map of their own: before 5.18 a value has 4 MiB at most.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct RuleSteps {
+    /// The next states.
     pub next: [u32; RULE_ENTRIES as usize],
 }
 
@@ -227,6 +233,7 @@ impl RuleAutomaton {
 }
 
 const _: () = {
+    assert!(size_of::<RuleSteps>() <= 4 << 20);
     assert!(size_of::<View>() == 4);
     assert!(size_of::<ViewKey>() == 8);
     assert!(size_of::<DecisionKey>() == 8);

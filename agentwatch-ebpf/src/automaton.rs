@@ -4,11 +4,17 @@
 //! reading, so that a program that is no agent costs a few bytes.
 
 use agentwatch_common::{
-    limits::{AUTOMATON_ENTRIES, AUTOMATON_STATES, MATCH_COMMAND_BYTES, MATCH_PATH_BYTES},
+    limits::{
+        AUTOMATON_ENTRIES, AUTOMATON_STATES, MATCH_COMMAND_BYTES, MATCH_PATH_BYTES, MATCH_WITHOUT_LOOPS,
+    },
     maps::Automaton,
 };
 
-use crate::{kernel::repeat, maps::AUTOMATON, session::zero};
+use crate::{
+    kernel::{kernel_loops, repeat},
+    maps::AUTOMATON,
+    session::zero,
+};
 
 /// Bytes of a base name that are looked at where a cheap look must do.
 pub const GLANCE_BYTES: usize = 64;
@@ -103,16 +109,22 @@ impl Matching {
     #[inline(always)]
     pub fn read_arguments(&mut self, text: *const u8, len: u64, count: u32) {
         let mut reading = Reading { matching: *self, text, len, left: count, behind_first: zero() };
-        repeat(MATCH_COMMAND_BYTES, argument_byte, &mut reading);
+        repeat(bounded(MATCH_COMMAND_BYTES), argument_byte, &mut reading);
         *self = reading.matching;
     }
 
     #[inline(always)]
     fn read(&mut self, text: *const u8, len: u64, most: u32, step: extern "C" fn(u32, &mut Reading) -> i64) {
         let mut reading = Reading { matching: *self, text, len, left: 0, behind_first: zero() };
-        repeat(most, step, &mut reading);
+        repeat(bounded(most), step, &mut reading);
         *self = reading.matching;
     }
+}
+
+/// What the verifier can follow turn by turn, where it must: it gives up at 8,192 branches.
+#[inline(always)]
+fn bounded(most: u32) -> u32 {
+    if kernel_loops() || most < MATCH_WITHOUT_LOOPS { most } else { MATCH_WITHOUT_LOOPS }
 }
 
 /// A text that is being read.

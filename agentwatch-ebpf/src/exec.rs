@@ -2,7 +2,7 @@
 
 use agentwatch_common::{
     kind::RecordKind,
-    limits::{ARGS_CHUNK_BYTES, ARGS_CHUNKS, ARGS_RETRIES},
+    limits::{ARGS_CHUNK_BYTES, ARGS_CHUNKS, ARGS_RETRIES, ARGS_WITHOUT_LOOPS},
     maps::process_flag,
     record::{ArgsBody, ExecBody, args_flag},
 };
@@ -12,7 +12,7 @@ use aya_ebpf::{
 
 use crate::{
     judge::Judgement,
-    kernel::{Address, at_most, field, offset, repeat},
+    kernel::{Address, at_most, field, kernel_loops, offset, repeat},
     maps::SESSIONS,
     path::{self, Place, Walk},
     process::cgroup_id,
@@ -133,7 +133,8 @@ fn report_more_args(member: &Member, image: &Image, first: u64) {
     // The offset is kept in the buffer, where the verifier does not follow it: see `path::Walk`.
     path::set_used(record.walk(), first);
     let mut rest = Rest { record: &record, member, image, body };
-    repeat(ARGS_CHUNKS + ARGS_RETRIES, more_args, &mut rest);
+    let turns = if kernel_loops() { ARGS_CHUNKS + ARGS_RETRIES } else { ARGS_WITHOUT_LOOPS };
+    repeat(turns, more_args, &mut rest);
     if path::used(record.walk()) < at_most(image.args_len, ARGS_MOST) {
         fill!(body, offset: path::used(record.walk()) as u32, args_len: 0, args_flags: args_flag::FAULT);
         record.submit(member, RecordKind::ExecArgs, 0);

@@ -89,9 +89,9 @@ pub fn change_cwd(ctx: FEntryContext) -> i32 {
 #[inline(always)]
 pub fn report_one(member: &Member, kind: RecordKind, place: Place, facts: Facts, ops: Ops) -> i32 {
     let court = Court::of(member, ops);
-    let Some((record, body)) = begin(member, kind, place, facts) else { return unseen(&court) };
+    let Some((record, body)) = begin(member, kind, place, facts) else { return Court::unseen(&court) };
     let judgement = look(&record, place, [part!(body, path), part!(body, path_fs)], &court, [ops, 0]);
-    finish(record, member, kind, judgement)
+    record.finish(member, kind, &judgement)
 }
 
 /// The same with an act on two files, each with what is asked about it. The second half of what is asked is for rules
@@ -105,11 +105,11 @@ pub fn report_two(
     ops: [[Ops; 2]; 2],
 ) -> i32 {
     let court = Court::of(member, ops[0][0] | ops[0][1] | ops[1][0]);
-    let Some((record, body)) = begin(member, kind, places[0], facts) else { return unseen(&court) };
+    let Some((record, body)) = begin(member, kind, places[0], facts) else { return Court::unseen(&court) };
     let first = look(&record, places[0], [part!(body, path), part!(body, path_fs)], &court, ops[0]);
     let second = look(&record, places[1], [part!(body, path_to), part!(body, path_to_fs)], &court, ops[1]);
     fill!(body, ino_to: places[1].ino());
-    finish(record, member, kind, first.or_stricter(second))
+    record.finish(member, kind, &first.or_stricter(second))
 }
 
 /// The same with an act on one file and a text that the caller gave, in kernel memory.
@@ -123,10 +123,10 @@ pub fn report_with_text(
     ops: Ops,
 ) -> i32 {
     let court = Court::of(member, ops);
-    let Some((record, body)) = begin(member, kind, place, facts) else { return unseen(&court) };
+    let Some((record, body)) = begin(member, kind, place, facts) else { return Court::unseen(&court) };
     let judgement = look(&record, place, [part!(body, path), part!(body, path_fs)], &court, [ops, 0]);
     path::append_text(&record, text, part!(body, path_to));
-    finish(record, member, kind, judgement)
+    record.finish(member, kind, &judgement)
 }
 
 /// Appends the path of a place, and has it judged.
@@ -147,24 +147,6 @@ pub fn look(
         path::append_within(record, place, descs[1]);
     }
     judgement
-}
-
-/// No buffer was free, and the loss is counted. What cannot be looked at is refused where there are rules about it.
-#[inline(always)]
-fn unseen(court: &Option<Court>) -> i32 {
-    match court {
-        Some(court) => court.undecided().carry_out(),
-        None => 0,
-    }
-}
-
-/// Submits a record, and carries out what was decided.
-#[inline(always)]
-fn finish(record: Record, member: &Member, kind: RecordKind, judgement: Judgement) -> i32 {
-    record.judged(&judgement);
-    record.submit(member, kind, path::used(record.walk()));
-    record.release();
-    judgement.carry_out()
 }
 
 /// Takes a buffer and fills in what is no path.

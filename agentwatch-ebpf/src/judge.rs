@@ -4,15 +4,15 @@ use agentwatch_common::{
     limits::{MATCH_COMMAND_BYTES, NAME_BYTES, RULE_ENTRIES, RULE_PATH_BYTES, RULE_STATES, TAIL_BYTES},
     maps::control,
     rules::{
-        self, Choice, Decision, DecisionKey, RULE_DEFAULT, RULE_NONE, RULE_UNDECIDED, RuleAutomaton, Verdict,
-        View, ViewKey, op,
+        self, Choice, Decision, DecisionKey, RULE_DEFAULT, RULE_NONE, RULE_UNDECIDED, RuleAutomaton,
+        RuleSteps, Verdict, View, ViewKey, op,
     },
 };
 use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_send_signal};
 
 use crate::{
-    kernel::repeat,
-    maps::{DECISIONS, RULES, VIEWS, WINDOWS},
+    kernel::{kernel_loops, repeat},
+    maps::{DECISIONS, RULE_STEPS, RULES, VIEWS, WINDOWS},
     path::{self, Walk},
     record::Record,
     session::{Member, control_word, zero},
@@ -90,7 +90,7 @@ impl Court {
     /// Who judges these operations of a process; nobody where nothing is said about them.
     #[inline(always)]
     pub fn of(member: &Member, ops: Ops) -> Option<Self> {
-        let word = control_word(control::POLICY);
+        let word = if kernel_loops() { control_word(control::POLICY) } else { 0 };
         if word == 0 {
             return None;
         }
@@ -99,6 +99,16 @@ impl Court {
         let view = *unsafe { VIEWS.get(ViewKey { agent: member.agent, slot }) }?;
         let court = Self { view, slot, policy: (word >> control::POLICY_SHIFT) as u32 };
         if u32::from(view.ops) & ops == 0 { None } else { Some(court) }
+    }
+
+    /// What a hook returns where no buffer was free, the loss of which is counted: what cannot be looked at is refused
+    /// where there are rules about it.
+    #[inline(always)]
+    pub fn unseen(court: &Option<Self>) -> i32 {
+        match court {
+            Some(court) => court.undecided().carry_out(),
+            None => 0,
+        }
     }
 
     /// What is decided where something cannot be: a refusal, where rules are enforced.
@@ -113,7 +123,7 @@ impl Court {
         if !path::is_whole(record.walk()) {
             return self.undecided();
         }
-        let Some(automaton) = RULES.get_ptr(self.slot) else { return self.undecided() };
+        let Some((automaton, steps)) = self.automaton() else { return self.undecided() };
         path::set_reading(
             record.walk(),
             path::Reading { names: path::names(record.walk()), at: 0, begun: 0 },
@@ -122,6 +132,7 @@ impl Court {
         let state = unsafe { (&raw const (*automaton).start_path).read_volatile() };
         let mut reading = Reading {
             automaton,
+            steps,
             tail: record.tail(),
             walk: record.walk(),
             len: 0,
@@ -141,11 +152,12 @@ impl Court {
     ///
     /// Gives also how many bytes the arguments have, as far as they were read.
     pub fn on_command(&self, record: &Record, len: u64, count: u32) -> (Judgement, u64) {
-        let Some(automaton) = RULES.get_ptr(self.slot) else { return (self.undecided(), 0) };
+        let Some((automaton, steps)) = self.automaton() else { return (self.undecided(), 0) };
         // SAFETY: a valid map value.
         let state = unsafe { (&raw const (*automaton).start_command).read_volatile() };
         let mut reading = Reading {
             automaton,
+            steps,
             // SAFETY: inside the tail.
             tail: unsafe { record.tail().add(MATCH_COMMAND_BYTES as usize) },
             walk: record.walk(),
@@ -161,6 +173,12 @@ impl Court {
         repeat(MATCH_COMMAND_BYTES, argument_byte, &mut reading);
         let end = if reading.end == 0 { len } else { reading.end.into() };
         (self.on_set(reading.set(), bit(op::RUN), 0), end)
+    }
+
+    /// The automaton and its transitions.
+    #[inline(always)]
+    fn automaton(&self) -> Option<(*const RuleAutomaton, *const RuleSteps)> {
+        Some((RULES.get_ptr(self.slot)?, RULE_STEPS.get_ptr(self.slot)?))
     }
 
     /// Judges operations on what a set of patterns covers. For those in `explicit` the default does not count.
@@ -200,6 +218,7 @@ impl Court {
 /// A text that runs through the automaton.
 struct Reading {
     automaton: *const RuleAutomaton,
+    steps: *const RuleSteps,
     tail: *mut u8,
     walk: *mut Walk,
     /// Bytes of arguments.
@@ -222,7 +241,7 @@ impl Reading {
             let class = (&raw const (*self.automaton).class).cast::<u8>().add(byte as usize).read_volatile();
             let classes = (&raw const (*self.automaton).class_count).read_volatile();
             let index = self.state.wrapping_mul(classes).wrapping_add(u32::from(class));
-            let next = (&raw const (*self.automaton).next).cast::<u32>();
+            let next = (&raw const (*self.steps).next).cast::<u32>();
             self.state = next.add((index & (RULE_ENTRIES - 1)) as usize).read_volatile();
         }
     }

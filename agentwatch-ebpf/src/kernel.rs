@@ -4,6 +4,8 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel};
 
+use crate::maps::KERNEL_LOOPS;
+
 /// One offset, as a constant to the verifier: the section is frozen before the programs load.
 macro_rules! offset {
     ($field:ident) => {
@@ -69,13 +71,30 @@ pub fn at_most(value: u64, most: u64) -> u64 {
 
 /// Calls `step` with 0, 1, … until it gives something else than 0, at most `most` times.
 ///
-/// The verifier looks at the step once, however often it runs. Loops of the language it would follow turn by turn.
+/// The verifier looks at the step once, however often it runs. Loops of the language it would follow turn by turn, which
+/// it must on kernels that have nothing else: see [`kernel_loops`].
 ///
 /// Before 6.7 it looks at the step with the context as it is at the first turn alone, and takes out what cannot happen
 /// then. So whatever a step changes must not begin with a value that the verifier knows: it lies in a map, or begins
 /// with [`crate::session::zero`].
 #[inline(always)]
 pub fn repeat<C>(most: u32, step: extern "C" fn(u32, &mut C) -> i64, context: &mut C) {
-    // SAFETY: the helper calls the step with the context that it is given, which outlives the call.
-    unsafe { bpf_loop(most, step as *mut _, (&raw mut *context).cast(), 0) };
+    if kernel_loops() {
+        // SAFETY: the helper calls the step with the context that it is given, which outlives the call. It is there
+        // where the loader says so; elsewhere the verifier takes this call out, as it knows the constant.
+        unsafe { bpf_loop(most, step as *mut _, (&raw mut *context).cast(), 0) };
+        return;
+    }
+    for index in 0..most {
+        if step(index, context) != 0 {
+            return;
+        }
+    }
+}
+
+/// Whether the kernel runs loops for programs. Without, rules cannot be judged: following each byte of a text turn by
+/// turn is more than the verifier does, so such a kernel observes only.
+#[inline(always)]
+pub fn kernel_loops() -> bool {
+    constant(&KERNEL_LOOPS) != 0
 }

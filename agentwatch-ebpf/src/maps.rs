@@ -5,8 +5,8 @@ use agentwatch_common::{
     maps::{Automaton, CgroupEntry, LossKey, ProcessEntry, SessionEntry, control},
     offsets::Offsets,
     rules::{
-        self, Choice, Decision, DecisionKey, NetRange, NetRow, PrefixKey, RuleAutomaton, View, ViewKey,
-        WindowTime,
+        self, Choice, Decision, DecisionKey, NetRange, NetRow, PrefixKey, RuleAutomaton, RuleSteps, View,
+        ViewKey, WindowTime,
     },
 };
 use aya_ebpf::{
@@ -23,6 +23,10 @@ pub static OFFSETS: Offsets = Offsets::UNKNOWN;
 /// Scratch buffers that exist, filled in by the loader from the number of CPUs.
 #[unsafe(no_mangle)]
 pub static SCRATCH_SLOTS: u32 = 0;
+
+/// 1 where the kernel has `bpf_loop` (since 5.17), filled in by the loader.
+#[unsafe(no_mangle)]
+pub static KERNEL_LOOPS: u32 = 0;
 
 /// Live processes in sessions, by process id.
 #[map]
@@ -57,6 +61,9 @@ pub static AUTOMATON: Array<Automaton> = Array::pinned(1, 0);
 /// The automata of the rules, one for each slot.
 #[map]
 pub static RULES: Array<RuleAutomaton> = Array::pinned(rules::SLOTS, 0);
+/// Their transitions.
+#[map]
+pub static RULE_STEPS: Array<RuleSteps> = Array::pinned(rules::SLOTS, 0);
 /// How agents are judged.
 #[map]
 pub static VIEWS: HashMap<ViewKey, View> = HashMap::pinned(rules::SLOTS * rules::VIEWS, 0);

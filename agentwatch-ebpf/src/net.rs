@@ -16,7 +16,7 @@ use crate::{
     judge::{Court, Judgement, Ops, bit},
     judge_net::Endpoint,
     kernel::{Address, at_most, field, offset, pointer, read_field},
-    path::{self, Place},
+    path::Place,
     record::{Record, fill, part},
     session::{Member, Task},
 };
@@ -172,14 +172,14 @@ const fn ops_of(kind: RecordKind) -> Ops {
 #[inline(always)]
 fn report_address(member: &Member, kind: RecordKind, socket: &Socket, address: Address, len: i32) -> i32 {
     let court = Court::of(member, ops_of(kind));
-    let Some(record) = Record::take::<NetBody>(member, kind) else { return unseen(&court) };
+    let Some(record) = Record::take::<NetBody>(member, kind) else { return Court::unseen(&court) };
     let body = begin(&record, socket);
     copy_address(body, address, len);
     let judgement = match &court {
         Some(court) => judge_address(court, &record, body, socket, kind),
         None => Judgement::NONE,
     };
-    finish(record, member, kind, judgement, 0)
+    record.finish(member, kind, &judgement)
 }
 
 /// Judges the address in the fixed part of a record.
@@ -224,24 +224,6 @@ fn judge_address(
     }
 }
 
-/// No buffer was free, and the loss is counted: see [`crate::file`].
-#[inline(always)]
-fn unseen(court: &Option<Court>) -> i32 {
-    match court {
-        Some(court) => court.undecided().carry_out(),
-        None => 0,
-    }
-}
-
-/// Submits a record, and carries out what was decided.
-#[inline(always)]
-fn finish(record: Record, member: &Member, kind: RecordKind, judgement: Judgement, tail: u64) -> i32 {
-    record.judged(&judgement);
-    record.submit(member, kind, tail);
-    record.release();
-    judgement.carry_out()
-}
-
 /// Copies an address of kernel memory; one longer than any real one is cut, and its length tells.
 #[inline(always)]
 fn copy_address(body: *mut NetBody, address: Address, len: i32) {
@@ -260,7 +242,7 @@ fn copy_address(body: *mut NetBody, address: Address, len: i32) {
 #[inline(always)]
 fn report_socket(member: &Member, kind: RecordKind, socket: &Socket, end: End) -> i32 {
     let court = Court::of(member, ops_of(kind));
-    let Some(record) = Record::take::<NetBody>(member, kind) else { return unseen(&court) };
+    let Some(record) = Record::take::<NetBody>(member, kind) else { return Court::unseen(&court) };
     let body = begin(&record, socket);
     let mut judgement = Judgement::NONE;
     match socket.family {
@@ -279,8 +261,7 @@ fn report_socket(member: &Member, kind: RecordKind, socket: &Socket, end: End) -
     {
         judgement = judge_address(court, &record, body, socket, kind);
     }
-    let tail = path::used(record.walk());
-    finish(record, member, kind, judgement, tail)
+    record.finish(member, kind, &judgement)
 }
 
 /// Size of `struct sockaddr_vm`.

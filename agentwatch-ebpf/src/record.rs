@@ -179,6 +179,16 @@ impl Record {
         }
     }
 
+    /// Submits the record with the texts that were appended, gives the buffer back, and carries out what was decided:
+    /// what the hook returns.
+    #[inline(always)]
+    pub fn finish(self, member: &Member, kind: RecordKind, judgement: &Judgement) -> i32 {
+        self.judged(judgement);
+        self.submit(member, kind, path::used(self.walk()));
+        self.release();
+        judgement.carry_out()
+    }
+
     /// Gives the buffer back.
     #[inline(always)]
     pub fn release(self) {

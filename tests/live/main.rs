@@ -9,6 +9,7 @@ mod enforcement;
 mod files;
 mod load;
 mod network;
+mod older;
 mod outsiders;
 mod paths;
 mod policies;

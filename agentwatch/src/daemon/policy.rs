@@ -43,8 +43,8 @@ pub(super) struct Loaded {
     origin: PolicyOrigin,
     pub table: Arc<AgentTable>,
     compiled: Compiled,
-    /// Some agent's rules are to be enforced.
-    enforces: bool,
+    /// The strictest mode of an agent.
+    strictest: Mode,
 }
 
 impl Loaded {
@@ -97,7 +97,7 @@ impl Loaded {
         Ok(Self {
             table: Arc::new(AgentTable::new(policy.agent_specs())?),
             compiled: Compiled::new(&policy)?,
-            enforces: policy.agents.iter().any(|agent| agent.spec.mode == Mode::Enforce),
+            strictest: policy.agents.iter().map(|agent| agent.spec.mode).max().unwrap_or_default(),
             policy,
             origin,
         })
@@ -115,7 +115,7 @@ impl Loaded {
         abilities: &Abilities,
         wanted: &Wanted,
     ) -> Result<PolicyView, KernelError> {
-        if let Some(lacking) = abilities.lacking_for_rules().filter(|_| self.enforces) {
+        if let Some(lacking) = abilities.lacking_for_mode(self.strictest) {
             return Err(KernelError::CannotEnforce { lacking });
         }
         let version = rules::put_in_force(maps, rule_maps, &self.compiled, state.host.boot_unix_ns)?;

@@ -98,8 +98,8 @@ pub fn put_in_force(
 }
 
 fn slot_tables(compiled: &Compiled) -> SlotTables<'_> {
-    let mut automaton = empty_automaton();
-    compiled.texts.write_automaton(&mut automaton.0);
+    let (mut automaton, mut steps) = empty_automaton();
+    compiled.texts.write_automaton(&mut automaton.0, &mut steps.0);
     let net = &compiled.net;
     let v4 = net.v4.iter().map(|one| {
         let mut address = [0; 16];
@@ -111,6 +111,7 @@ fn slot_tables(compiled: &Compiled) -> SlotTables<'_> {
     let list = |number: &u32| net.lists.get(*number as usize).copied().unwrap_or_default();
     SlotTables {
         automaton,
+        steps,
         views: compiled.texts.views.iter().map(|(name, view)| (agent_number(name), *view)).collect(),
         decisions: &compiled.texts.decisions,
         windows: &compiled.texts.windows,

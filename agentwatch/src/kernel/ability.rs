@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use crate::event::Op;
+use crate::{event::Op, policy::Mode};
+
+/// Name of the ability to judge at all.
+pub const RULES: &str = "rules";
 
 /// How well something works here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -101,13 +104,18 @@ impl Abilities {
         }
     }
 
-    /// What rules need and does not work here, with the reasons; nothing where rules can be enforced.
+    /// What the rules of an agent in this mode need and does not work here, with the reasons; nothing where all is there.
     #[must_use]
-    pub fn lacking_for_rules(&self) -> Option<String> {
+    pub fn lacking_for_mode(&self, mode: Mode) -> Option<String> {
         let needed = |ability: &&Ability| {
             ability.state == State::Absent
-                && !ability.name.starts_with("sessions by")
-                && ability.name != "vsock"
+                && match mode {
+                    Mode::Observe => false,
+                    Mode::Recommend => ability.name == RULES,
+                    Mode::Approve | Mode::Enforce | Mode::Plan => {
+                        !ability.name.starts_with("sessions by") && ability.name != "vsock"
+                    }
+                }
         };
         let lacking: Vec<String> = self.0.iter().filter(needed).map(Ability::named).collect();
         (!lacking.is_empty()).then(|| lacking.join("; "))
@@ -118,7 +126,8 @@ impl Abilities {
     pub fn lacking_for(&self, op: Op) -> Option<String> {
         let lacking: Vec<String> = (self.0.iter())
             .filter(|ability| {
-                ability.state == State::Absent && needed_for(op).contains(&ability.name.as_str())
+                ability.state == State::Absent
+                    && (ability.name == RULES || needed_for(op).contains(&ability.name.as_str()))
             })
             .map(Ability::named)
             .collect();

@@ -13,13 +13,15 @@ use agentwatch_common::{limits::SCRATCH_PER_CPU, maps::control};
 use aya::{
     Btf, Ebpf, EbpfLoader,
     programs::{
-        Program, ProgramError,
+        Program, ProgramError, ProgramType,
         links::{FdLink, PinnedLink},
     },
+    sys::{BpfHelper, is_helper_supported},
 };
 
 use super::{
     Abilities, KernelError,
+    ability::RULES,
     maps::{Maps, Shared},
     offsets,
     probes::{Hang, LATER, PROBES, Probe},
@@ -62,8 +64,9 @@ pub fn attach() -> Result<Kernel, KernelError> {
     check_host()?;
     let dir = Path::new(PIN_ROOT).join(build_id());
     if dir.join(COMPLETE).exists() {
-        let abilities = abilities_of_pins(&dir);
-        return Ok(Kernel { maps: Maps::open(&dir)?, abilities, taken_over: true });
+        let maps = Maps::open(&dir)?;
+        let abilities = abilities_of_pins(&dir, maps.word(control::JUDGES)? != 0);
+        return Ok(Kernel { maps, abilities, taken_over: true });
     }
     // What a daemon that was killed in the middle of this left.
     remove_folder(&dir);
@@ -109,15 +112,18 @@ fn load(dir: &Path) -> Result<Kernel, KernelError> {
     let cpus = aya::util::nr_cpus().map_or(1, |cpus| cpus as u32);
     let slots = cpus * SCRATCH_PER_CPU + SCRATCH_PER_CPU;
     let btf = Btf::from_sys_fs().map_err(aya::EbpfError::from)?;
+    let loops = runs_loops();
     let mut ebpf = EbpfLoader::new()
         .btf(Some(&btf))
         .default_map_pin_directory(dir)
         .override_global("OFFSETS", &words, true)
         .override_global("SCRATCH_SLOTS", &slots, true)
+        .override_global("KERNEL_LOOPS", &u32::from(loops), true)
         .map_max_entries("SCRATCH", slots)
         .load(OBJECT)?;
     let mut maps = Maps::open(dir)?;
     maps.set_word(control::NEXT_SESSION, first_session())?;
+    maps.set_word(control::JUDGES, u64::from(loops))?;
     let mut abilities = Abilities::default();
     for probe in PROBES {
         match hang(&mut ebpf, probe, &btf, &links) {
@@ -128,6 +134,7 @@ fn load(dir: &Path) -> Result<Kernel, KernelError> {
             Err(reason) => note_absence(&mut abilities, probe, &reason),
         }
     }
+    note_rules(&mut abilities, loops);
     for name in found.missing {
         abilities.degraded("vsock", format!("the vsock module was not loaded at start: `{name}` is unknown, so the addresses of vsock listeners and accepted peers are missing"));
     }
@@ -178,6 +185,24 @@ fn verifier_lines() -> usize {
     std::env::var("AGENTWATCH_VERIFIER_LINES").ok().and_then(|lines| lines.parse().ok()).unwrap_or(6)
 }
 
+/// Whether this kernel runs loops for programs (`bpf_loop`, since 5.17).
+///
+/// With `AGENTWATCH_NO_KERNEL_LOOPS` in the environment it counts as one that does not: so what older kernels get is
+/// tried on newer ones.
+fn runs_loops() -> bool {
+    std::env::var_os("AGENTWATCH_NO_KERNEL_LOOPS").is_none()
+        && is_helper_supported(ProgramType::TracePoint, BpfHelper::BPF_FUNC_loop).unwrap_or(true)
+}
+
+/// What judges, beside the programs that ask it.
+fn note_rules(abilities: &mut Abilities, judges: bool) {
+    if judges {
+        abilities.full(RULES);
+    } else {
+        abilities.absent(RULES, "kernels before 5.17 have no `bpf_loop`, without which the verifier does not get through the programs that judge: agents are observed here, and nothing is refused");
+    }
+}
+
 fn note_absence(abilities: &mut Abilities, probe: &Probe, reason: &str) {
     match LATER.iter().find(|(program, _)| *program == probe.program) {
         Some((_, instead)) => abilities.degraded(probe.gives, *instead),
@@ -186,7 +211,7 @@ fn note_absence(abilities: &mut Abilities, probe: &Probe, reason: &str) {
 }
 
 /// What works, as the links tell that an earlier daemon pinned.
-fn abilities_of_pins(dir: &Path) -> Abilities {
+fn abilities_of_pins(dir: &Path, judges: bool) -> Abilities {
     let mut abilities = Abilities::default();
     for probe in PROBES {
         if PinnedLink::from_pin(dir.join("links").join(probe.program)).is_ok() {
@@ -195,6 +220,7 @@ fn abilities_of_pins(dir: &Path) -> Abilities {
             note_absence(&mut abilities, probe, "its link is not there");
         }
     }
+    note_rules(&mut abilities, judges);
     abilities
 }
 

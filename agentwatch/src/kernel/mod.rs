@@ -36,7 +36,7 @@ pub enum KernelError {
     Btf(#[from] btf::BtfError),
     /// A field that agentwatch cannot do without.
     #[error(
-        "this kernel's `struct {structure}` has no field `{field}`, without which agentwatch cannot attribute anything: is it older than 5.17?"
+        "this kernel's `struct {structure}` has no field `{field}`, without which agentwatch cannot attribute anything: is it older than 5.15?"
     )]
     NoField {
         /// The structure.
@@ -92,7 +92,7 @@ pub enum KernelError {
     },
     /// Rules that cannot be kept here.
     #[error(
-        "this kernel cannot enforce the policy: {lacking}. Set the agents' mode to `observe` or `recommend`, or use a kernel          that has it; `agentwatch doctor` shows all"
+        "this kernel cannot enforce the policy: {lacking}. Set the agents' mode to `observe` or `recommend`, or use a kernel that has it; `agentwatch doctor` shows all"
     )]
     CannotEnforce {
         /// What is missing, and why.

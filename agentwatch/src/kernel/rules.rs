@@ -4,7 +4,7 @@ use std::path::Path;
 
 use agentwatch_common::rules::{
     Choice, Decision, DecisionKey, NET_RANGES, NET_ROWS, NET_VIEWS, NetRange, NetRow, PREFIX_FIXED_BITS,
-    PrefixKey, RuleAutomaton, SLOTS, View, ViewKey, WINDOWS, WindowTime,
+    PrefixKey, RuleAutomaton, RuleSteps, SLOTS, View, ViewKey, WINDOWS, WindowTime,
 };
 use aya::{
     Pod,
@@ -18,6 +18,8 @@ use super::{
 
 // SAFETY: plain data of fixed layout without padding bytes, asserted in agentwatch-common.
 unsafe impl Pod for Shared<RuleAutomaton> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<RuleSteps> {}
 // SAFETY: as above.
 unsafe impl Pod for Shared<View> {}
 // SAFETY: as above.
@@ -55,6 +57,8 @@ pub struct Prefix {
 pub struct SlotTables<'a> {
     /// Paths and command lines.
     pub automaton: Box<Shared<RuleAutomaton>>,
+    /// Its transitions.
+    pub steps: Box<Shared<RuleSteps>>,
     /// How agents are judged, by their numbers.
     pub views: Vec<(u32, View)>,
     /// What sets mean.
@@ -77,6 +81,7 @@ pub struct SlotTables<'a> {
 #[expect(missing_debug_implementations, reason = "aya's arrays have none")]
 pub struct RuleMaps {
     automata: Array<MapData, Shared<RuleAutomaton>>,
+    steps: Array<MapData, Shared<RuleSteps>>,
     views: HashMap<MapData, Shared<ViewKey>, Shared<View>>,
     decisions: HashMap<MapData, Shared<DecisionKey>, Shared<Decision>>,
     windows: Array<MapData, Shared<WindowTime>>,
@@ -95,6 +100,7 @@ impl RuleMaps {
     pub fn open(dir: &Path) -> Result<Self, KernelError> {
         Ok(Self {
             automata: array(dir, "RULES")?,
+            steps: array(dir, "RULE_STEPS")?,
             views: hash(dir, "VIEWS")?,
             decisions: hash(dir, "DECISIONS")?,
             windows: array(dir, "WINDOWS")?,
@@ -113,6 +119,7 @@ impl RuleMaps {
     pub fn fill(&mut self, slot: u32, tables: &SlotTables<'_>) -> Result<(), KernelError> {
         self.clear(slot)?;
         named("RULES", self.automata.set(slot, tables.automaton.as_ref(), 0))?;
+        named("RULE_STEPS", self.steps.set(slot, tables.steps.as_ref(), 0))?;
         for (agent, view) in &tables.views {
             let key = Shared(ViewKey { agent: *agent, slot });
             named("VIEWS", self.views.insert(key, Shared(*view), 0))?;
@@ -158,11 +165,11 @@ impl RuleMaps {
     }
 }
 
-/// An automaton on the heap, which is too large for the stack: it matches nothing.
+/// An automaton and its transitions on the heap, as they are too large for the stack: it matches nothing.
 #[must_use]
-pub fn empty_automaton() -> Box<Shared<RuleAutomaton>> {
+pub fn empty_automaton() -> (Box<Shared<RuleAutomaton>>, Box<Shared<RuleSteps>>) {
     // SAFETY: integers and arrays of integers, for all of which zero is a value.
-    unsafe { Box::new_zeroed().assume_init() }
+    unsafe { (Box::new_zeroed().assume_init(), Box::new_zeroed().assume_init()) }
 }
 
 /// Waits until no program runs any more that began before this call.

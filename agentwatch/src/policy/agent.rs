@@ -30,8 +30,8 @@ pub enum Origin {
     Builtin,
 }
 
-/// What is done about what an agent does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What is done about what an agent does, the mildest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the contract says what each is")]
 pub enum Mode {
     #[default]

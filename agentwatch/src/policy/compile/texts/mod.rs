@@ -11,7 +11,7 @@ mod tests;
 
 use agentwatch_common::limits::{DECISIONS, RULE_ENTRIES, RULE_STATES};
 use agentwatch_common::rules::{
-    Choice, Decision, DecisionKey, RULE_NONE, RuleAutomaton, SLOTS, Verdict, View, WindowTime,
+    Choice, Decision, DecisionKey, RULE_NONE, RuleAutomaton, RuleSteps, SLOTS, Verdict, View, WindowTime,
 };
 
 pub use self::build::compile;
@@ -127,7 +127,7 @@ impl CompiledRules {
     }
 
     /// Writes the automaton as the kernel has it, over whatever was there.
-    pub fn write_automaton(&self, to: &mut RuleAutomaton) {
+    pub fn write_automaton(&self, to: &mut RuleAutomaton, steps: &mut RuleSteps) {
         let start = |kind: usize| self.automaton.starts.get(kind).copied().unwrap_or(RuleAutomaton::DEAD);
         to.class_count = self.automaton.class_count;
         to.start_path = start(PATHS);
@@ -139,6 +139,10 @@ impl CompiledRules {
             .iter_mut()
             .zip(self.automaton.accept.iter().chain(zeros.clone()))
             .for_each(|(to, from)| *to = *from);
-        to.next.iter_mut().zip(self.automaton.table.iter().chain(zeros)).for_each(|(to, from)| *to = *from);
+        steps
+            .next
+            .iter_mut()
+            .zip(self.automaton.table.iter().chain(zeros))
+            .for_each(|(to, from)| *to = *from);
     }
 }

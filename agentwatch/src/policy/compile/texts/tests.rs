@@ -231,16 +231,18 @@ fn the_automaton_is_written_whole_over_another() {
     let large = compiled(&policy("deny: {read: [/srv/payments/ledger], run: [\"rm *\"]}"));
     let small = compiled(&policy("deny: {read: [/x]}"));
     // SAFETY: integers and arrays of integers, for all of which zero is a value.
-    let boxed = || unsafe { Box::<RuleAutomaton>::new_zeroed().assume_init() };
-    let (mut used, mut fresh) = (boxed(), boxed());
-    large.write_automaton(&mut used);
-    small.write_automaton(&mut used);
-    small.write_automaton(&mut fresh);
+    let boxed = || unsafe {
+        (Box::<RuleAutomaton>::new_zeroed().assume_init(), Box::<RuleSteps>::new_zeroed().assume_init())
+    };
+    let ((mut used, mut used_steps), (mut fresh, mut fresh_steps)) = (boxed(), boxed());
+    large.write_automaton(&mut used, &mut used_steps);
+    small.write_automaton(&mut used, &mut used_steps);
+    small.write_automaton(&mut fresh, &mut fresh_steps);
     assert_eq!(
         (used.class_count, used.start_path, used.class),
         (fresh.class_count, fresh.start_path, fresh.class)
     );
-    assert!(used.accept == fresh.accept && used.next == fresh.next);
+    assert!(used.accept == fresh.accept && used_steps.next == fresh_steps.next);
     assert_eq!(
         used.accept.iter().filter(|set| **set != 0).count(),
         small.automaton.accept.iter().filter(|set| **set != 0).count()
