@@ -174,6 +174,41 @@ fn what_was_done_last_is_in_force() -> Result<()> {
     Ok(())
 }
 
+/// Runs `agentwatch policy simulate` over the last hour.
+fn simulate(place: &Place, policy: &Path) -> Result<(Option<i32>, serde_json::Value)> {
+    let policy = policy.to_string_lossy();
+    let output = output(place, &["policy", "simulate", "--since", "1h", "-o", "json", &policy])?;
+    let answer = serde_json::from_slice(&output.stdout);
+    Ok((output.status.code(), answer.with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?))
+}
+
+#[test]
+fn the_past_tells_what_a_policy_would_refuse() -> Result<()> {
+    Shared::with(|daemon| {
+        let path = file("past")?;
+        let dir = work_dir()?;
+        let command = daemon.exec_as("test", ["sh", "-c", &format!("cat {path}; cat {path}; : > /dev/null")]);
+        ensure!(daemon.run_session(command)?.status.success());
+        let agents = "version: 1\nagents: {test: {owner: x, mode: enforce}}\n";
+        let strict = format!("{agents}rules: [{{name: past, agents: [test], deny: {{read: ['{path}']}}}}]\n");
+        let strict = write(dir.path(), "strict.yaml", &strict)?;
+        let mild = write(dir.path(), "mild.yaml", agents)?;
+
+        let (code, answer) = simulate(daemon.place(), &strict)?;
+        ensure!(code == Some(3), "{answer}");
+        let rows = answer["differences"].as_array().context("no differences")?;
+        let row = rows.iter().find(|row| row["target"] == *path).with_context(|| answer.to_string())?;
+        ensure!(row["count"] == 2 && row["then"] == "allowed" && row["now"] == "denied", "{row}");
+        ensure!(row["rule"] == "past" && row["agent"] == "test" && row["op"] == "read", "{row}");
+        ensure!(answer["summary"]["newly_denied"] == 2, "{answer}");
+
+        let (code, answer) = simulate(daemon.place(), &mild)?;
+        ensure!(code == Some(0) && answer["summary"]["newly_denied"] == 0, "{answer}");
+        ensure!(answer["summary"]["operations"].as_u64() > Some(5), "{answer}");
+        Ok(())
+    })
+}
+
 /// Opens one file that both policies deny and one that both allow, until told to stop. Prints how often, and how often
 /// it was not as it must be.
 const OPENS: &str = "

@@ -103,7 +103,8 @@ pub fn run(args: &EventsArgs, paths: &Paths) -> anyhow::Result<u8> {
     Ok(code)
 }
 
-fn code_of(error: &anyhow::Error) -> u8 {
+/// The exit code where the log cannot be shown.
+pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
     match error.downcast_ref() {
         Some(LogError::Missing { .. }) => exit::UNREACHABLE,
         Some(error) if error.is_permission() => exit::NOT_ALLOWED,

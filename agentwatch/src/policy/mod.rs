@@ -11,7 +11,9 @@ mod enforce;
 mod evaluate;
 pub mod keys;
 mod model;
+mod past;
 mod reader;
+mod replay;
 mod schema;
 mod scope;
 mod source;
@@ -31,10 +33,12 @@ pub use self::model::{
     Action, Agent, At, Breaker, Case, Containment, Expect, Guard, GuardSetting, MODE_UNDECLARED, Policy,
     Resource, Rule, Trigger, Window,
 };
+pub use self::past::{Now, PastOperation, PastTarget, operations_of};
 pub use self::reader::{
     AGENTS_MAX, CASES_MAX, Context, PATTERNS_MAX, PROBLEMS_MAX, RESOURCES_MAX, RULE_PATTERNS_MAX, RULES_MAX,
     WINDOWS_MAX, load, policy_of,
 };
+pub use self::replay::{Difference, Replay, Summary};
 pub use self::schema::SCHEMA;
 pub use self::scope::{Entry, Hit, Operation, Patterns, Scope, Target, What};
 pub use self::source::{FILE_BYTES_MAX, FILES_MAX, Place, Source, hash, read};

@@ -8,6 +8,7 @@ mod diff;
 mod files;
 mod lints;
 mod parts;
+mod past;
 mod schema;
 
 /// 2026-11-21.

@@ -6,6 +6,7 @@ mod diff;
 mod explain;
 mod schema;
 mod show;
+mod simulate;
 mod test;
 mod view;
 
@@ -17,7 +18,7 @@ use crate::event::time::now_ns;
 use crate::paths::Paths;
 use crate::policy::{Context, Diagnostic, Policy, Problems, Users, load};
 
-/// Check a policy, test it, ask what it decides and why, compare two; bring one into force, show it
+/// Check a policy, test it, try it on the past, ask what it decides and why, compare two; bring one into force, show it
 #[derive(Clone, Debug, Args)]
 pub struct PolicyArgs {
     #[command(subcommand)]
@@ -32,6 +33,7 @@ enum PolicyCommand {
     Test(test::TestArgs),
     Explain(explain::ExplainArgs),
     Diff(diff::DiffArgs),
+    Simulate(simulate::SimulateArgs),
     Schema(schema::SchemaArgs),
 }
 
@@ -47,6 +49,7 @@ pub fn run(args: &PolicyArgs, paths: &Paths) -> anyhow::Result<u8> {
         PolicyCommand::Test(args) => test::run(args),
         PolicyCommand::Explain(args) => explain::run(args),
         PolicyCommand::Diff(args) => diff::run(args),
+        PolicyCommand::Simulate(args) => simulate::run(args, paths),
         PolicyCommand::Schema(_) => schema::run(),
     }
 }
