@@ -79,6 +79,34 @@ numbered! {
         NetListen = 51,
         /// Accepted a connection.
         NetAccept = 52,
+        /// Something that a guard is about: [`crate::record::GuardBody`].
+        Guard = 64,
+    }
+}
+
+numbered! {
+    /// What a record on a guard tells of: decides what its detail is.
+    GuardAct: u16 {
+        /// Looked into another process, or took hold of it; the detail is the mode asked for (`PTRACE_MODE_*`).
+        Attach = 1,
+        /// Sent a signal; the detail is its number.
+        Signal = 2,
+        /// Set a limit of another process; the detail is its number (`RLIMIT_*`).
+        Limit = 3,
+        /// Changed how another process is scheduled.
+        Schedule = 4,
+        /// Made a user namespace.
+        UserNamespace = 5,
+        /// Put another root in the place of the mount namespace's.
+        PivotRoot = 6,
+        /// Changed its own root.
+        Chroot = 7,
+        /// Loaded a kernel module, or another kernel, from a file or from memory.
+        Load = 8,
+        /// Called `bpf`; the detail is the command.
+        Bpf = 9,
+        /// Made a socket for raw packets; the detail is the family, and its type from bit 16 on.
+        RawSocket = 10,
     }
 }
 

@@ -112,10 +112,14 @@ pub mod control {
     pub const ZERO: u32 = 7;
     /// 1 where the programs judge: they were loaded with loops that the kernel runs. For a daemon that takes over.
     pub const JUDGES: u32 = 8;
+    /// Process id of the daemon.
+    pub const DAEMON_PID: u32 = 9;
+    /// When the daemon began, in clock ticks of 10 ms since boot, as `/proc/PID/stat` has it.
+    pub const DAEMON_START_TICKS: u32 = 10;
     /// How far the version of a policy is shifted in [`POLICY`].
     pub const POLICY_SHIFT: u32 = 8;
     /// Entries of the array.
-    pub const LEN: u32 = 9;
+    pub const LEN: u32 = 11;
 }
 
 /// Set in the number of a session that the daemon began and not the kernel, so that the two never meet.

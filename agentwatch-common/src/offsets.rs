@@ -14,17 +14,22 @@ macro_rules! offsets {
             $($(#[$meta])* pub $field: u32,)*
             /// Inode number of the initial mount namespace. Not an offset.
             pub init_mount_ns: u32,
+            /// What `kernel_read_file` reads where modules or kernels are loaded: bits by the kernel's own numbers.
+            /// Not an offset.
+            pub module_reads: u32,
+            /// The same of `kernel_load_data`.
+            pub module_loads: u32,
         }
         impl Offsets {
             /// Nothing known: what the object holds until the loader overrides it.
-            pub const UNKNOWN: Self = Self { $($field: MISSING,)* init_mount_ns: 0 };
+            pub const UNKNOWN: Self = Self { $($field: MISSING,)* init_mount_ns: 0, module_reads: 0, module_loads: 0 };
             /// Name here, structure and field (nested fields with dots; `|` between names it had over time).
             pub const FIELDS: &'static [(&'static str, &'static str, &'static str)] =
                 &[$((stringify!($field), $structure, $path),)*];
             /// All words in the order in which they lie in memory.
             #[must_use]
-            pub const fn words(&self) -> [u32; Self::FIELDS.len() + 1] {
-                [$(self.$field,)* self.init_mount_ns]
+            pub const fn words(&self) -> [u32; Self::FIELDS.len() + 3] {
+                [$(self.$field,)* self.init_mount_ns, self.module_reads, self.module_loads]
             }
             /// The offsets in the order of [`Self::FIELDS`], to be filled in.
             pub fn slots(&mut self) -> impl Iterator<Item = &mut u32> {
@@ -119,6 +124,8 @@ offsets! {
     super_block_s_dev = "super_block"."s_dev",
     /// Kind of a file system.
     super_block_s_magic = "super_block"."s_magic",
+    /// Root of a file system.
+    super_block_s_root = "super_block"."s_root",
     /// Root of a mount.
     vfsmount_mnt_root = "vfsmount"."mnt_root",
     /// The part of a mount that others see.
@@ -137,6 +144,8 @@ offsets! {
     inode_i_nlink = "inode"."i_nlink",
     /// Type and permissions.
     inode_i_mode = "inode"."i_mode",
+    /// Device that a special file stands for.
+    inode_i_rdev = "inode"."i_rdev",
     /// Default cgroup of a set.
     css_set_dfl_cgrp = "css_set"."dfl_cgrp",
     /// Node of a cgroup in its file system.

@@ -228,6 +228,28 @@ pub struct NetBody {
     pub path_fs: PathDesc,
 }
 
+/// Something that a guard is about. Tail: path, path within the file system.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GuardBody {
+    /// When the other process began, nanoseconds since boot; 0 where there is none.
+    pub target_start_ns: u64,
+    /// Process id of the other process, or 0.
+    pub target_pid: u32,
+    /// What [`crate::kind::GuardAct`] says.
+    pub detail: u32,
+    /// [`crate::kind::GuardAct`].
+    pub act: u16,
+    /// Number of the guard: see [`crate::rules::guard`].
+    pub guard: u8,
+    /// Padding, zero.
+    pub pad: [u8; 5],
+    /// Path of the file, where it is about one.
+    pub path: PathDesc,
+    /// The same within its file system, where the walk ended in another mount namespace.
+    pub path_fs: PathDesc,
+}
+
 // The layout is a promise between two compilations: a change here is a change of the ABI.
 const _: () = {
     assert!(size_of::<RecordHeader>() == 56);
@@ -244,4 +266,6 @@ const _: () = {
     assert!(offset_of!(FileBody, path) == 32);
     assert!(size_of::<NetBody>() == 200);
     assert!(offset_of!(NetBody, address) == 40);
+    assert!(size_of::<GuardBody>() == 56);
+    assert!(offset_of!(GuardBody, path) == 24);
 };

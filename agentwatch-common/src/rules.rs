@@ -33,6 +33,32 @@ pub mod op {
     pub const COUNT: u32 = 7;
 }
 
+/// Guards by number: bits of [`View::guards`], and part of the numbers of rules that events carry.
+pub mod guard {
+    /// Processes outside the session are not looked into.
+    pub const PTRACE: u32 = 0;
+    /// agentwatch gets no signals.
+    pub const SIGNAL: u32 = 1;
+    /// Nothing is mounted.
+    pub const MOUNT: u32 = 2;
+    /// No user namespaces, no other root.
+    pub const NAMESPACE: u32 = 3;
+    /// No kernel modules.
+    pub const MODULE: u32 = 4;
+    /// No programs for the kernel.
+    pub const BPF: u32 = 5;
+    /// No devices that are memory or whole disks.
+    pub const RAW_DEVICE: u32 = 6;
+    /// No raw packets.
+    pub const RAW_SOCKET: u32 = 7;
+    /// Nobody outside the session is asked to act.
+    pub const DELEGATE: u32 = 8;
+    /// agentwatch's own files and its control socket, for every agent that is judged.
+    pub const OWN: u32 = 9;
+    /// How many there are.
+    pub const COUNT: u32 = 10;
+}
+
 numbered! {
     /// What is done about an operation. Of several the greatest number is the strictest.
     Verdict: u8 {
@@ -57,6 +83,8 @@ pub const RULE_DEFAULT: u16 = u16::MAX;
 pub const RULE_UNDECIDED: u16 = u16::MAX - 1;
 /// Number of a rule in an event where none had a say. Rules themselves are numbered from 1 in the order of the policy.
 pub const RULE_NONE: u16 = 0;
+/// Numbers of rules in events where a guard decided: this plus the guard's own, see [`guard`].
+pub const RULE_GUARDS: u16 = 0xff00;
 /// Rules of one policy.
 pub const RULES_MAX: u16 = 10_000;
 
@@ -89,6 +117,14 @@ pub struct View {
     pub ops: u8,
     /// 1 where refusals are carried out, 0 where they are only told (`recommend`).
     pub enforce: u8,
+    /// Guards that are on, as bits: see [`guard`].
+    pub guards: u16,
+    /// Padding, zero.
+    pub pad: u16,
+    /// Version of the policy.
+    pub policy: u32,
+    /// Which half of the tables.
+    pub slot: u32,
 }
 
 /// Key of the map `DECISIONS`.
@@ -234,7 +270,10 @@ impl RuleAutomaton {
 
 const _: () = {
     assert!(size_of::<RuleSteps>() <= 4 << 20);
-    assert!(size_of::<View>() == 4);
+    assert!(size_of::<View>() == 16);
+    assert!(
+        guard::COUNT <= 16 && RULES_MAX < RULE_GUARDS && RULE_GUARDS + (guard::COUNT as u16) < RULE_UNDECIDED
+    );
     assert!(size_of::<ViewKey>() == 8);
     assert!(size_of::<DecisionKey>() == 8);
     assert!(size_of::<Choice>() == 4);

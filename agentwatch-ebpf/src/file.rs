@@ -11,6 +11,7 @@ use aya_ebpf::{
 };
 
 use crate::{
+    guard,
     judge::{Court, Judgement, Ops, bit},
     kernel::{Address, field, offset, read_field},
     path::{self, Place},
@@ -36,11 +37,13 @@ pub struct Facts {
     pub uid: u32,
     /// See [`FileBody::gid`].
     pub gid: u32,
+    /// What is decided about it already, whatever the path is.
+    pub decided: Judgement,
 }
 
 impl Facts {
     /// Nothing but the paths.
-    pub const NONE: Self = Self { flags: 0, mode: 0, uid: u32::MAX, gid: u32::MAX };
+    pub const NONE: Self = Self { flags: 0, mode: 0, uid: u32::MAX, gid: u32::MAX, decided: Judgement::NONE };
 }
 
 /// `fs/open.c`, `do_dentry_open()`: `int file_open(struct file *file)`, since 3.5 (as `dentry_open`), this
@@ -61,7 +64,14 @@ pub fn file_open(ctx: LsmContext) -> i32 {
     if place.magic() == PID_FS_MAGIC {
         return 0;
     }
-    report_one(&member, RecordKind::FileOpen, place, Facts { flags, mode, ..Facts::NONE }, ops_of(flags))
+    let decided = guard::on_device(&member, inode, mode);
+    report_one(
+        &member,
+        RecordKind::FileOpen,
+        place,
+        Facts { flags, mode, decided, ..Facts::NONE },
+        ops_of(flags),
+    )
 }
 
 /// What an open with these flags asks for.
@@ -89,9 +99,9 @@ pub fn change_cwd(ctx: FEntryContext) -> i32 {
 #[inline(always)]
 pub fn report_one(member: &Member, kind: RecordKind, place: Place, facts: Facts, ops: Ops) -> i32 {
     let court = Court::of(member, ops);
-    let Some((record, body)) = begin(member, kind, place, facts) else { return Court::unseen(&court) };
+    let Some((record, body)) = begin(member, kind, place, facts) else { return unseen(&court, &facts) };
     let judgement = look(&record, place, [part!(body, path), part!(body, path_fs)], &court, [ops, 0]);
-    record.finish(member, kind, &judgement)
+    record.finish(member, kind, &facts.decided.or_stricter(judgement))
 }
 
 /// The same with an act on two files, each with what is asked about it. The second half of what is asked is for rules
@@ -105,11 +115,11 @@ pub fn report_two(
     ops: [[Ops; 2]; 2],
 ) -> i32 {
     let court = Court::of(member, ops[0][0] | ops[0][1] | ops[1][0]);
-    let Some((record, body)) = begin(member, kind, places[0], facts) else { return Court::unseen(&court) };
+    let Some((record, body)) = begin(member, kind, places[0], facts) else { return unseen(&court, &facts) };
     let first = look(&record, places[0], [part!(body, path), part!(body, path_fs)], &court, ops[0]);
     let second = look(&record, places[1], [part!(body, path_to), part!(body, path_to_fs)], &court, ops[1]);
     fill!(body, ino_to: places[1].ino());
-    record.finish(member, kind, &first.or_stricter(second))
+    record.finish(member, kind, &facts.decided.or_stricter(first).or_stricter(second))
 }
 
 /// The same with an act on one file and a text that the caller gave, in kernel memory.
@@ -123,10 +133,10 @@ pub fn report_with_text(
     ops: Ops,
 ) -> i32 {
     let court = Court::of(member, ops);
-    let Some((record, body)) = begin(member, kind, place, facts) else { return Court::unseen(&court) };
+    let Some((record, body)) = begin(member, kind, place, facts) else { return unseen(&court, &facts) };
     let judgement = look(&record, place, [part!(body, path), part!(body, path_fs)], &court, [ops, 0]);
     path::append_text(&record, text, part!(body, path_to));
-    record.finish(member, kind, &judgement)
+    record.finish(member, kind, &facts.decided.or_stricter(judgement))
 }
 
 /// Appends the path of a place, and has it judged.
@@ -147,6 +157,12 @@ pub fn look(
         path::append_within(record, place, descs[1]);
     }
     judgement
+}
+
+/// What a hook returns where no buffer was free.
+#[inline(always)]
+fn unseen(court: &Option<Court>, facts: &Facts) -> i32 {
+    if court.is_some() { Court::unseen(court) } else { facts.decided.carry_out() }
 }
 
 /// Takes a buffer and fills in what is no path.

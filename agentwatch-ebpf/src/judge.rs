@@ -1,11 +1,13 @@
 //! What the policy says of an operation, from tables alone: see [`agentwatch_common::rules`].
 
+use core::ptr::NonNull;
+
 use agentwatch_common::{
     limits::{MATCH_COMMAND_BYTES, NAME_BYTES, RULE_ENTRIES, RULE_PATH_BYTES, RULE_STATES, TAIL_BYTES},
     maps::control,
     rules::{
-        self, Choice, Decision, DecisionKey, RULE_DEFAULT, RULE_NONE, RULE_UNDECIDED, RuleAutomaton,
-        RuleSteps, Verdict, View, ViewKey, op,
+        self, Choice, Decision, DecisionKey, RULE_DEFAULT, RULE_GUARDS, RULE_NONE, RULE_UNDECIDED,
+        RuleAutomaton, RuleSteps, Verdict, View, ViewKey, op,
     },
 };
 use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_send_signal};
@@ -70,12 +72,17 @@ impl Judgement {
     }
 }
 
-/// The policy in force, for one agent.
+/// The policy in force, for one agent: its view, where it lies in the table. A pointer and no copy, since the compiler
+/// leaves the copy that nobody has without a value, which the verifier refuses to see moved.
 #[derive(Clone, Copy)]
-pub struct Court {
-    view: View,
-    slot: u32,
-    policy: u32,
+pub struct Court(NonNull<View>);
+
+/// Reads a field of the view.
+macro_rules! view {
+    ($court:expr, $field:ident) => {{
+        // SAFETY: a valid map value. One that is replaced meanwhile belongs to another policy.
+        unsafe { (&raw const (*$court.0.as_ptr()).$field).read_volatile() }
+    }};
 }
 
 /// Operations that are asked about, as bits.
@@ -90,15 +97,30 @@ impl Court {
     /// Who judges these operations of a process; nobody where nothing is said about them.
     #[inline(always)]
     pub fn of(member: &Member, ops: Ops) -> Option<Self> {
+        let court = Self::in_force(member)?;
+        if u32::from(view!(court, ops)) & ops == 0 { None } else { Some(court) }
+    }
+
+    /// Who judges a process, if anybody.
+    #[inline(always)]
+    fn in_force(member: &Member) -> Option<Self> {
         let word = if kernel_loops() { control_word(control::POLICY) } else { 0 };
         if word == 0 {
             return None;
         }
         let slot = word as u32 & (rules::SLOTS - 1);
-        // SAFETY: a copy of plain data; a view that is replaced meanwhile belongs to another policy.
-        let view = *unsafe { VIEWS.get(ViewKey { agent: member.agent, slot }) }?;
-        let court = Self { view, slot, policy: (word >> control::POLICY_SHIFT) as u32 };
-        if u32::from(view.ops) & ops == 0 { None } else { Some(court) }
+        NonNull::new(VIEWS.get_ptr_mut(ViewKey { agent: member.agent, slot })?).map(Self)
+    }
+
+    /// What a guard decides (one of [`rules::guard`]): nothing where it is off.
+    #[inline(always)]
+    pub fn by_guard(member: &Member, guard: u32) -> Judgement {
+        match Self::in_force(member) {
+            Some(court) if u32::from(view!(court, guards)) & bit(guard) != 0 => {
+                court.judgement(RULE_GUARDS + guard as u16, Verdict::Denied.raw())
+            }
+            _ => Judgement::NONE,
+        }
     }
 
     /// What a hook returns where no buffer was free, the loss of which is counted: what cannot be looked at is refused
@@ -178,15 +200,21 @@ impl Court {
     /// The automaton and its transitions.
     #[inline(always)]
     fn automaton(&self) -> Option<(*const RuleAutomaton, *const RuleSteps)> {
-        Some((RULES.get_ptr(self.slot)?, RULE_STEPS.get_ptr(self.slot)?))
+        Some((RULES.get_ptr(self.slot())?, RULE_STEPS.get_ptr(self.slot())?))
     }
 
     /// Judges operations on what a set of patterns covers. For those in `explicit` the default does not count.
     #[inline(always)]
     pub fn on_set(&self, set: u32, ops: Ops, explicit: Ops) -> Judgement {
-        let key = DecisionKey { set, view: self.view.view, op: 0, slot: self.slot as u8 };
-        let mut deciding =
-            Deciding { key, ops, explicit, rule: zero(), verdict: zero(), windows: Windows::new(self.slot) };
+        let key = DecisionKey { set, view: view!(self, view), op: 0, slot: self.slot() as u8 };
+        let mut deciding = Deciding {
+            key,
+            ops,
+            explicit,
+            rule: zero(),
+            verdict: zero(),
+            windows: Windows::new(self.slot()),
+        };
         repeat(op::COUNT, decide_op, &mut deciding);
         self.judgement(deciding.rule as u16, deciding.verdict as u8)
     }
@@ -194,21 +222,21 @@ impl Court {
     /// Which half of the tables.
     #[inline(always)]
     pub fn slot(&self) -> u32 {
-        self.slot
+        view!(self, slot)
     }
 
     /// The number of the agent's view.
     #[inline(always)]
     pub fn view_number(&self) -> u32 {
-        self.view.view.into()
+        view!(self, view).into()
     }
 
     /// A verdict as the agent's mode has it.
     #[inline(always)]
     pub fn judgement(&self, rule: u16, verdict: u8) -> Judgement {
-        let told_only = self.view.enforce == 0 && verdict > Verdict::WouldDeny.raw();
+        let told_only = view!(self, enforce) == 0 && verdict > Verdict::WouldDeny.raw();
         Judgement {
-            policy: self.policy,
+            policy: view!(self, policy),
             rule,
             verdict: if told_only { Verdict::WouldDeny.raw() } else { verdict },
         }

@@ -19,6 +19,7 @@ mod exec;
 mod exec_check;
 mod file;
 mod file_change;
+mod guard;
 mod judge;
 mod judge_net;
 mod kernel;

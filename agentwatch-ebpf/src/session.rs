@@ -21,7 +21,7 @@ use crate::{
 pub type Task = *const u8;
 
 /// Nanoseconds in a clock tick of `/proc/PID/stat` (`USER_HZ` is 100 on every supported architecture).
-const NS_PER_TICK: u64 = 10_000_000;
+pub const NS_PER_TICK: u64 = 10_000_000;
 
 /// A thread of a process that belongs to a session.
 pub struct Member {

@@ -29,6 +29,7 @@ fn event(seconds: u64, session: &str, path: &str) -> Event {
         process: None,
         file: Some(File { path: ObservedText(path.into()), ..File::default() }),
         network: None,
+        guard: None,
         child: None,
         exit: None,
         loss: None,

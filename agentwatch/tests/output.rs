@@ -6,8 +6,8 @@ use std::path::Path;
 
 use agentwatch::event::bytes::encode;
 use agentwatch::event::{
-    Child, Encoding, Event, Exit, File, How, Kind, Loss, Network, ObservedText, Op, PolicyVersion, Process,
-    Verdict,
+    Child, Encoding, Event, Exit, File, Guarded, How, Kind, Loss, Network, ObservedText, Op, PolicyVersion,
+    Process, Verdict,
 };
 use agentwatch::log::Line;
 use agentwatch::output::{Form, Style};
@@ -47,6 +47,7 @@ fn bare(seq: u64, kind: Kind) -> Event {
         process: None,
         file: None,
         network: None,
+        guard: None,
         child: None,
         exit: None,
         loss: None,
@@ -147,6 +148,7 @@ fn full(seq: u64) -> Event {
             local_address_encoding: Some(Encoding::Percent),
             local_port: Some(2),
         }),
+        guard: None,
         child: None,
         exit: None,
         loss: None,
@@ -256,8 +258,30 @@ fn others() -> Vec<Event> {
     ]
 }
 
+fn guards() -> Vec<Event> {
+    let tried = |act: &str, detail: Option<&str>, pid: Option<u32>| {
+        let detail = detail.map(str::to_owned);
+        Some(Guarded { act: act.into(), detail, pid, start_time: pid.map(|_| 5_000_000_000) })
+    };
+    let of_guard = |seq, kind, guard| Event { guard, ..of_session(seq, kind, None) };
+    let file = Some(File { inode: None, ..at("/srv/root") });
+    vec![
+        Event {
+            verdict: Verdict::Denied,
+            rule: Some("guard: signal".into()),
+            reason: Some("the guard `signal` keeps sessions from signalling agentwatch".into()),
+            errno: Some("EPERM".into()),
+            ..of_guard(50, Kind::GuardSignal, tried("signal", Some("9"), Some(99)))
+        },
+        of_guard(51, Kind::GuardPtrace, tried("attach", None, Some(4300))),
+        Event { file, ..of_guard(52, Kind::GuardNamespace, tried("chroot", None, None)) },
+        of_guard(53, Kind::GuardBpf, tried("bpf", Some("BPF_PROG_LOAD"), None)),
+        of_guard(54, Kind::GuardNamespace, tried("user-namespace", None, None)),
+    ]
+}
+
 fn samples() -> Vec<Event> {
-    [processes(), files(), others()].concat()
+    [processes(), files(), others(), guards()].concat()
 }
 
 fn check_golden(name: &str, found: &str) {

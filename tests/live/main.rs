@@ -7,6 +7,7 @@ mod agent;
 mod attribution;
 mod enforcement;
 mod files;
+mod guards;
 mod load;
 mod network;
 mod older;

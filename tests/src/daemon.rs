@@ -32,8 +32,13 @@ agents:
   by-user: {owner: tests@example.com, match: [{user: [nobody]}]}
   by-cgroup: {owner: tests@example.com, match: [{cgroup: ['/aw-live-*']}]}
   before: {owner: tests@example.com, match: [{exec: ['**/aw-before']}]}
-  strict: {owner: tests@example.com, mode: enforce}
+  strict: {owner: tests@example.com, mode: enforce, guards: {delegate: [/run/aw-broker.sock]}}
   soft: {owner: tests@example.com, mode: recommend}
+  open:
+    owner: tests@example.com
+    mode: enforce
+    guards: {ptrace: off, signal: off, mount: off, namespace: off, module: off, bpf: off, raw-device: off,
+             raw-socket: off, delegate: off}
 rules:
   - name: protected
     agents: [strict, soft]
@@ -130,12 +135,18 @@ impl Place {
         self.folder.path().join("policy.yaml")
     }
 
+    /// The folder of the sockets.
+    #[must_use]
+    pub fn run_dir(&self) -> PathBuf {
+        self.folder.path().join("run")
+    }
+
     /// `agentwatch` with these folders.
     pub fn agentwatch(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = Command::new("agentwatch");
         command
             .env("AGENTWATCH_STATE", self.state())
-            .env("AGENTWATCH_RUN", self.folder.path().join("run"))
+            .env("AGENTWATCH_RUN", self.run_dir())
             .env("NO_COLOR", "1")
             .args(args)
             .stdin(Stdio::null());

@@ -25,6 +25,7 @@ pub fn event(host: &Host, time_ns: u64, kind: Kind, op: Option<Op>) -> Event {
         process: None,
         file: None,
         network: None,
+        guard: None,
         child: None,
         exit: None,
         loss: None,

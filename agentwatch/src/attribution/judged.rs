@@ -7,9 +7,10 @@ use std::{
 
 use agentwatch_common::{
     record::RecordHeader,
-    rules::{RULE_DEFAULT, RULE_NONE, RULE_UNDECIDED, Verdict as Raw},
+    rules::{RULE_DEFAULT, RULE_GUARDS, RULE_NONE, RULE_UNDECIDED, Verdict as Raw},
 };
 
+use super::guard::WORDS;
 use crate::event::{Event, Kind, PolicyVersion, Verdict};
 
 /// Policies in force that are known. Each comes into force only when no program is left that read the one before the
@@ -77,7 +78,10 @@ impl Judges {
             RULE_NONE => None,
             RULE_DEFAULT => Some(Arc::from("default")),
             RULE_UNDECIDED => Some(Arc::from("undecided")),
-            _ => rule.map(|rule| Arc::clone(&rule.name)),
+            number => match guard_of(number) {
+                Some((name, _)) => Some(Arc::from(format!("guard: {name}"))),
+                None => rule.map(|rule| Arc::clone(&rule.name)),
+            },
         };
         let refused = matches!(event.verdict, Verdict::Held | Verdict::Denied | Verdict::Killed);
         if refused || event.verdict == Verdict::WouldDeny {
@@ -102,8 +106,16 @@ fn verdict_of(raw: u8) -> Verdict {
     }
 }
 
+/// Name and sentence of the guard that decided, if it was one.
+fn guard_of(number: u16) -> Option<(&'static str, &'static str)> {
+    WORDS.get(usize::from(number.checked_sub(RULE_GUARDS)?)).copied()
+}
+
 /// One sentence for the one who was refused.
 fn reason(number: u16, rule: Option<&JudgeRule>, event: &Event) -> String {
+    if let Some((_, sentence)) = guard_of(number) {
+        return sentence.to_owned();
+    }
     let what = event.op.map_or("this", |op| op.name());
     match (number, rule) {
         (RULE_DEFAULT, _) => format!("the agent's default refuses {what} where no rule allows it"),

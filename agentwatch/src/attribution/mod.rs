@@ -7,6 +7,7 @@ mod container;
 mod describe;
 mod exec;
 mod file;
+mod guard;
 mod judged;
 mod mounts;
 mod network;

@@ -15,13 +15,13 @@ use agentwatch_common::{
 use super::{
     Beginning, Judges, Mounts, Process, ProcessSeen, Processes, Sessions, describe,
     exec::{self, Pending},
-    file, network,
+    file, guard, network,
     process::{Image, Text},
 };
 use crate::{
     agents::{AgentTable, Match, Origin},
     control::state::{ProcessId, Recognised, RecognisedBy},
-    decode::{Body, Exec, FileAct, NetAct, PathText, Record, decode},
+    decode::{Body, Exec, FileAct, GuardRecord, NetAct, PathText, Record, decode},
     event::{self, Event, Exit, How, Kind, Op},
 };
 
@@ -118,6 +118,7 @@ impl Attribution {
             Body::File(act) if record.kind == RecordKind::Cwd => self.change_cwd(&record.header, act, out),
             Body::File(act) => self.file(record, act, out),
             Body::Net(act) => self.net(record, act, out),
+            Body::Guard(act) => self.guard(&record.header, act, out),
         }
     }
 
@@ -284,6 +285,20 @@ impl Attribution {
         let mut event = self.event(&record.header, kind, op, out);
         event.network = Some(network);
         self.judge(&record.header, &mut event);
+        out.push(event);
+    }
+
+    fn guard(&mut self, header: &RecordHeader, act: &GuardRecord<'_>, out: &mut Vec<Event>) {
+        let Some(kind) = guard::kind_of(act) else { return };
+        self.refresh_mounts(&[&act.path]);
+        let file = guard::file_of(act, &self.mounts);
+        let mut event = self.event(header, kind, None, out);
+        event.guard = Some(guard::describe(act));
+        event.file = file;
+        self.judge(header, &mut event);
+        if event.errno.is_some() && guard::is_by_proc(act) {
+            event.errno = Some(Arc::from("EACCES"));
+        }
         out.push(event);
     }
 
@@ -499,6 +514,7 @@ fn loss_kind(kind: RecordKind) -> &'static str {
         RecordKind::NetBind => "net.bind",
         RecordKind::NetListen => "net.listen",
         RecordKind::NetAccept => "net.accept",
+        RecordKind::Guard => "guard",
         RecordKind::Unknown(_) => "unknown",
     }
 }

@@ -7,6 +7,7 @@ mod applied;
 mod facts;
 mod losses;
 mod mark;
+mod own;
 mod pipeline;
 mod policy;
 mod prepare;

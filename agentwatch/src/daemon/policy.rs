@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Daemon, applied, boot_ns, mark,
+    Daemon, applied, boot_ns, mark, own,
     prepare::Ready,
     rules::{self, Compiled},
     standing,
@@ -25,7 +25,8 @@ use crate::{
     },
     exit,
     kernel::{Abilities, KernelError, maps::Maps, rules::RuleMaps},
-    policy::{self, Diagnostic, Mode, Policy, Problems, Source},
+    paths::Paths,
+    policy::{self, Diagnostic, Guard, Mode, Policy, Problems, Source},
 };
 
 /// What the daemon is told of policies at its start.
@@ -35,6 +36,8 @@ pub(super) struct Wanted {
     pub path: Option<PathBuf>,
     /// No agent gets a stricter mode.
     pub at_most: Option<Mode>,
+    /// The daemon's folders, which no session changes.
+    pub paths: Paths,
 }
 
 /// A policy that was read and compiled.
@@ -74,12 +77,14 @@ impl Loaded {
 
     /// Takes a policy that was handed over.
     pub fn given(wanted: &Wanted, sources: Vec<Source>) -> Result<Self, StartError> {
-        Self::compile(read_policy(sources, Vec::new(), wanted.at_most)?, PolicyOrigin::Applied)
+        Self::compile(wanted, read_policy(sources, Vec::new(), wanted.at_most)?, PolicyOrigin::Applied)
     }
 
     /// Reads the files, or takes the empty policy where there are none.
     fn files(wanted: &Wanted) -> Result<Self, StartError> {
-        let Some(path) = &wanted.path else { return Self::compile(Policy::default(), PolicyOrigin::None) };
+        let Some(path) = &wanted.path else {
+            return Self::compile(wanted, Policy::default(), PolicyOrigin::None);
+        };
         let (sources, warnings) = policy::read(path).map_err(StartError::Policy)?;
         Self::from_files(wanted, sources, warnings)
     }
@@ -90,10 +95,11 @@ impl Loaded {
         sources: Vec<Source>,
         warnings: Vec<Diagnostic>,
     ) -> Result<Self, StartError> {
-        Self::compile(read_policy(sources, warnings, wanted.at_most)?, PolicyOrigin::Files)
+        Self::compile(wanted, read_policy(sources, warnings, wanted.at_most)?, PolicyOrigin::Files)
     }
 
-    fn compile(policy: Policy, origin: PolicyOrigin) -> Result<Self, StartError> {
+    fn compile(wanted: &Wanted, mut policy: Policy, origin: PolicyOrigin) -> Result<Self, StartError> {
+        policy.own = own::own(&wanted.paths, wanted.path.as_deref())?;
         Ok(Self {
             table: Arc::new(AgentTable::new(policy.agent_specs())?),
             compiled: Compiled::new(&policy)?,
@@ -115,7 +121,7 @@ impl Loaded {
         abilities: &Abilities,
         wanted: &Wanted,
     ) -> Result<PolicyView, KernelError> {
-        if let Some(lacking) = abilities.lacking_for_mode(self.strictest) {
+        if let Some(lacking) = abilities.lacking_for_mode(self.strictest, &guards_in_force(&self.policy)) {
             return Err(KernelError::CannotEnforce { lacking });
         }
         let version = rules::put_in_force(maps, rule_maps, &self.compiled, state.host.boot_unix_ns)?;
@@ -129,10 +135,17 @@ impl Loaded {
             files: self.policy.sources.iter().map(|source| source.name.to_string()).collect(),
             held_to: wanted.at_most.map(|mode| mode.as_str().to_owned()),
             refused: None,
-            agents: standing::agents(&self.policy),
+            agents: standing::agents(&self.policy, abilities),
             rules: standing::rules(&self.policy, abilities),
         })
     }
+}
+
+/// The guards that are on for an agent whose rules are enforced.
+fn guards_in_force(policy: &Policy) -> Vec<Guard> {
+    let enforced = || policy.agents.iter().filter(|agent| agent.spec.mode > Mode::Recommend);
+    let is_on = |guard: &Guard| enforced().any(|agent| agent.guards(*guard));
+    Guard::ALL.into_iter().filter(is_on).collect()
 }
 
 /// Reads a policy, and refuses what this version would only pretend to do. `warnings` are those of its files.

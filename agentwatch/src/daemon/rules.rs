@@ -90,7 +90,7 @@ pub fn put_in_force(
     let version = (word >> control::POLICY_SHIFT) as u32 + 1;
     // Programs that read this slot began before the policy now in force came into force.
     wait_for_programs();
-    tables.fill(slot, &slot_tables(compiled))?;
+    tables.fill(slot, version, &slot_tables(compiled))?;
     maps.set_word(control::UNIX_OFFSET_NS, boot_unix_ns)?;
     maps.set_word(control::POLICY, u64::from(version) << control::POLICY_SHIFT | u64::from(slot))?;
     wait_for_programs();

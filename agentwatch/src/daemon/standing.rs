@@ -4,34 +4,35 @@ use crate::{
     control::policy::{PolicyAgentView, PolicyGuardView, PolicyRuleView, Standing},
     event::{Op, time::short_time},
     kernel::Abilities,
-    policy::{Action, Agent, GUARDS_IN_FORCE, Guard, Mode, Policy, Rule},
+    policy::{Action, Agent, Guard, Mode, Policy, Rule},
 };
 
 /// The agents of a policy.
 #[must_use]
-pub fn agents(policy: &Policy) -> Vec<PolicyAgentView> {
+pub fn agents(policy: &Policy, abilities: &Abilities) -> Vec<PolicyAgentView> {
     let view = |agent: &Agent| PolicyAgentView {
         name: agent.spec.name.clone(),
         owner: agent.spec.owner.clone(),
         mode: agent.spec.mode.as_str().to_owned(),
-        guards: Guard::ALL.into_iter().map(|guard| guard_of(agent, guard)).collect(),
+        guards: Guard::ALL.into_iter().map(|guard| guard_of(agent, guard, abilities)).collect(),
     };
     policy.agents.iter().map(view).collect()
 }
 
-fn guard_of(agent: &Agent, guard: Guard) -> PolicyGuardView {
+fn guard_of(agent: &Agent, guard: Guard, abilities: &Abilities) -> PolicyGuardView {
+    let because = |reason: &str| Some(reason.to_owned());
     let (status, reason) = if !agent.guards(guard) {
-        (Standing::Off, Some("the policy switches it off"))
-    } else if !GUARDS_IN_FORCE.contains(&guard) {
-        (Standing::NotEnforced, Some("this version does not have this guard yet"))
+        (Standing::Off, because("the policy switches it off"))
+    } else if let Some(lacking) = abilities.lacking_for_guard(guard) {
+        (Standing::NotEnforced, Some(format!("this kernel lacks: {lacking}")))
     } else {
         match agent.spec.mode {
             Mode::Enforce | Mode::Approve | Mode::Plan => (Standing::Enforced, None),
-            Mode::Recommend => (Standing::WouldDeny, Some("the mode `recommend` only tells")),
-            Mode::Observe => (Standing::Observed, Some("the mode `observe` decides nothing")),
+            Mode::Recommend => (Standing::WouldDeny, because("the mode `recommend` only tells")),
+            Mode::Observe => (Standing::Observed, because("the mode `observe` decides nothing")),
         }
     };
-    PolicyGuardView { guard: guard.as_str().to_owned(), status, reason: reason.map(str::to_owned) }
+    PolicyGuardView { guard: guard.as_str().to_owned(), status, reason }
 }
 
 /// The rules of a policy, with what comes of each on a kernel of these abilities.
@@ -193,16 +194,20 @@ rules:
 
     #[test]
     fn guards_say_what_comes_of_them() {
-        let agents = agents(&policy());
+        let agents = agents(&policy(), &Abilities::default());
         let guard = |agent: usize, name: &str| {
             agents[agent].guards.iter().find(|guard| guard.guard == name).unwrap().clone()
         };
         assert_eq!(guard(0, "mount").status, Standing::Off);
         for (guard, shown) in Guard::ALL.iter().zip(&agents[1].guards) {
-            let wanted =
-                if GUARDS_IN_FORCE.contains(guard) { Standing::WouldDeny } else { Standing::NotEnforced };
-            assert_eq!((shown.status, shown.guard.as_str()), (wanted, guard.as_str()));
+            assert_eq!((shown.status, shown.guard.as_str()), (Standing::WouldDeny, guard.as_str()));
         }
+        let mut abilities = Abilities::default();
+        abilities.absent("guard namespace", "no hook");
+        let lacking = super::agents(&policy(), &abilities);
+        let guard = lacking[0].guards.iter().find(|guard| guard.guard == "namespace").unwrap();
+        assert_eq!(guard.status, Standing::NotEnforced);
+        assert_eq!(guard.reason.as_deref(), Some("this kernel lacks: guard namespace (no hook)"));
         assert!(
             agents
                 .iter()

@@ -171,7 +171,8 @@ impl AsFd for Signals {
 impl Daemon {
     /// Comes up: everything that can fail comes before the kernel is touched, but for the kernel itself.
     pub(super) fn start(options: &Options) -> Result<Self, StartError> {
-        let wanted = Wanted { path: options.policy.clone(), at_most: options.mode };
+        let wanted =
+            Wanted { path: options.policy.clone(), at_most: options.mode, paths: options.paths.clone() };
         // Before they are read, so that no change is missed.
         let watch = options.policy.as_deref().and_then(|path| {
             let unwatched =
@@ -192,6 +193,7 @@ impl Daemon {
             losses.take_as_told(&maps);
         }
         configure(&mut maps, &loaded.table)?;
+        name_daemon(&mut maps)?;
         let mut rule_maps = maps.rules()?;
         let in_force = loaded.bring_into_force(&mut maps, &mut rule_maps, &mut state, &abilities, &wanted)?;
 
@@ -243,6 +245,15 @@ impl Daemon {
 pub(super) fn release_memory() {
     // SAFETY: no arguments that matter, no state but the allocator's own; safe to call at any time.
     unsafe { libc::malloc_trim(0) };
+}
+
+/// Says to the kernel which process the daemon is, which sessions may not signal.
+fn name_daemon(maps: &mut Maps) -> Result<(), StartError> {
+    let pid = std::process::id();
+    let seen = facts::process(pid).ok_or_else(|| io::Error::other("`/proc` does not show this process"))?;
+    maps.set_word(control::DAEMON_PID, pid.into())?;
+    maps.set_word(control::DAEMON_START_TICKS, seen.start_ticks)?;
+    Ok(())
 }
 
 /// Hands the patterns to the kernel.

@@ -2,7 +2,7 @@
 
 use agentwatch_common::{
     ABI,
-    kind::RecordKind,
+    kind::{GuardAct, RecordKind},
     record::{ADDRESS_BYTES, ExitBody, ForkBody, JoinBody, RecordHeader},
 };
 
@@ -39,6 +39,8 @@ pub enum Body<'a> {
     File(FileAct<'a>),
     /// Something done to the network.
     Net(NetAct<'a>),
+    /// Something that a guard is about.
+    Guard(GuardRecord<'a>),
 }
 
 /// A program started: see [`agentwatch_common::record::ExecBody`].
@@ -102,6 +104,19 @@ pub struct NetAct<'a> {
     pub path_fs: PathText<'a>,
 }
 
+/// Something that a guard is about: see [`agentwatch_common::record::GuardBody`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "as in the shared type")]
+pub struct GuardRecord<'a> {
+    pub target_start_ns: u64,
+    pub target_pid: u32,
+    pub detail: u32,
+    pub act: GuardAct,
+    pub guard: u8,
+    pub path: PathText<'a>,
+    pub path_fs: PathText<'a>,
+}
+
 /// Reads one record.
 ///
 /// # Errors
@@ -137,6 +152,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
         | RecordKind::NetBind
         | RecordKind::NetListen
         | RecordKind::NetAccept => Body::Net(net(&mut cursor)?),
+        RecordKind::Guard => Body::Guard(guard(&mut cursor)?),
         RecordKind::Unknown(kind) => return Err(DecodeError::Kind(kind)),
     };
     Ok(Record { header, kind, body })
@@ -245,6 +261,23 @@ fn net<'a>(cursor: &mut Cursor<'a>) -> Result<NetAct<'a>, DecodeError> {
         address: address.get(..address_len).unwrap_or(address),
         address_cut: address_len > ADDRESS_BYTES,
         ino,
+        path: path::text(cursor, path)?,
+        path_fs: path::text(cursor, path_fs)?,
+    })
+}
+
+fn guard<'a>(cursor: &mut Cursor<'a>) -> Result<GuardRecord<'a>, DecodeError> {
+    let target_start_ns = cursor.u64()?;
+    let (target_pid, detail) = (cursor.u32()?, cursor.u32()?);
+    let (act, guard) = (GuardAct::from_raw(cursor.u16()?), cursor.u8()?);
+    cursor.take(5)?;
+    let (path, path_fs) = (path::desc(cursor)?, path::desc(cursor)?);
+    Ok(GuardRecord {
+        target_start_ns,
+        target_pid,
+        detail,
+        act,
+        guard,
         path: path::text(cursor, path)?,
         path_fs: path::text(cursor, path_fs)?,
     })

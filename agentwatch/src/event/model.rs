@@ -46,6 +46,9 @@ pub struct Event {
     /// The peer or local address that it was done to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
+    /// What was tried that a guard is about (`guard.ptrace` …).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guarded>,
     /// The process that was made (`process.fork`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub child: Option<Child>,
@@ -200,6 +203,23 @@ pub struct Network {
     pub local_port: Option<u32>,
 }
 
+/// Something that a guard is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guarded {
+    /// What was tried: `attach`, `signal`, `limit`, `schedule`, `user-namespace`, `pivot-root`, `chroot`, `load`,
+    /// `bpf`, `raw-socket`.
+    pub act: String,
+    /// More about it: the signal's number, the limit's name, the command of `bpf`, the kind of packets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Process id of the process that it was done to, in the initial namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// When that process began, nanoseconds since boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<u64>,
+}
+
 /// The process that a `process.fork` made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Child {
@@ -350,6 +370,12 @@ named! {
         NetBind = "net.bind",
         NetListen = "net.listen",
         NetAccept = "net.accept",
+        GuardPtrace = "guard.ptrace",
+        GuardSignal = "guard.signal",
+        GuardNamespace = "guard.namespace",
+        GuardModule = "guard.module",
+        GuardBpf = "guard.bpf",
+        GuardRawSocket = "guard.raw-socket",
         SessionStart = "session.start",
         SessionEnd = "session.end",
         DaemonStart = "daemon.start",

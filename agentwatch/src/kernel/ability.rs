@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use crate::{event::Op, policy::Mode};
+use crate::{
+    event::Op,
+    policy::{Guard, Mode},
+};
 
 /// Name of the ability to judge at all.
 pub const RULES: &str = "rules";
@@ -71,6 +74,15 @@ const fn needed_for(op: Op) -> &'static [&'static str] {
     }
 }
 
+/// The guard that an ability is about, by its name.
+fn guard_of(ability: &str) -> Option<&str> {
+    ability.strip_prefix("guard ")
+}
+
+fn is_among(guards: &[Guard], name: &str) -> bool {
+    guards.iter().any(|guard| guard.as_str() == name)
+}
+
 /// All that agentwatch does.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Abilities(pub Vec<Ability>);
@@ -104,21 +116,32 @@ impl Abilities {
         }
     }
 
-    /// What the rules of an agent in this mode need and does not work here, with the reasons; nothing where all is there.
+    /// What the rules of agents in this mode and these guards need and does not work here, with the reasons; nothing where
+    /// all is there.
     #[must_use]
-    pub fn lacking_for_mode(&self, mode: Mode) -> Option<String> {
+    pub fn lacking_for_mode(&self, mode: Mode, guards: &[Guard]) -> Option<String> {
         let needed = |ability: &&Ability| {
             ability.state == State::Absent
                 && match mode {
                     Mode::Observe => false,
                     Mode::Recommend => ability.name == RULES,
                     Mode::Approve | Mode::Enforce | Mode::Plan => {
-                        !ability.name.starts_with("sessions by") && ability.name != "vsock"
+                        !ability.name.starts_with("sessions by")
+                            && ability.name != "vsock"
+                            && guard_of(&ability.name).is_none_or(|name| is_among(guards, name))
                     }
                 }
         };
         let lacking: Vec<String> = self.0.iter().filter(needed).map(Ability::named).collect();
         (!lacking.is_empty()).then(|| lacking.join("; "))
+    }
+
+    /// Why a guard does not work here; nothing where it does. What guards rest on besides, rules do too.
+    #[must_use]
+    pub fn lacking_for_guard(&self, guard: Guard) -> Option<String> {
+        let own = |name: &str| name == RULES || guard_of(name) == Some(guard.as_str());
+        let mut absent = self.0.iter().filter(|ability| ability.state == State::Absent);
+        absent.find(|ability| own(&ability.name)).map(Ability::named)
     }
 
     /// What deciding about an operation needs and does not work here, with the reasons; nothing where all is there.

@@ -29,6 +29,7 @@ pub enum BtfError {
 const MAGIC: u16 = 0xeb9f;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
 
 /// A type: where its entry begins, in which data.
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +126,18 @@ impl Btf {
         Some(offset)
     }
 
+    /// Value of an enumerator by its name, wherever it is. `None` where this kernel has none of that name.
+    #[must_use]
+    pub fn enumerator(&self, name: &str) -> Option<u32> {
+        let enums = self.entries.iter().flatten().filter(|entry| entry.kind() == KIND_ENUM);
+        let mut places =
+            enums.flat_map(|entry| (0..entry.members()).map(|index| entry.offset + 12 + index * 8));
+        let at = places.find(|at| {
+            u32_at(&self.data, *at).is_some_and(|name_at| self.string(name_at) == name.as_bytes())
+        })?;
+        u32_at(&self.data, at + 4)
+    }
+
     /// A member by name, also within anonymous members: its offset and its type.
     fn member(&self, id: usize, name: &[u8], depth: usize) -> Option<(u32, usize)> {
         /// Anonymous members nest a few deep; a loop would be a broken kernel.
@@ -186,7 +199,7 @@ fn trailing_bytes(entry: Entry, id: usize) -> Result<usize, BtfError> {
         // structure, union, data section, enumeration of 64 bits
         KIND_STRUCT | KIND_UNION | 15 | 19 => members * 12,
         // enumeration, function prototype
-        6 | 13 => members * 8,
+        KIND_ENUM | 13 => members * 8,
         kind => return Err(BtfError::Kind { kind, id }),
     })
 }
@@ -206,12 +219,13 @@ mod tests {
 
     /// `struct a { int x; union { int y; struct b { int p; int z; } inner; }; }`, by hand.
     fn sample() -> Vec<u8> {
-        let strings = b"\0int\0a\0x\0y\0b\0p\0z\0inner\0";
+        let strings = b"\0int\0a\0x\0y\0b\0p\0z\0inner\0e\0ONE\0TWO\0";
         let mut types: Vec<u32> = Vec::new();
         types.extend([1, 1 << 24, 4, 32]); // 1: int
         types.extend([11, 4 << 24 | 2, 8, 13, 1, 0, 15, 1, 32]); // 2: struct b { p; z at 4 }
         types.extend([0, 5 << 24 | 2, 8, 9, 1, 0, 17, 2, 0]); // 3: union { y; inner }
         types.extend([5, 4 << 24 | 2, 12, 7, 1, 0, 0, 3, 32]); // 4: struct a { x; anonymous at 4 }
+        types.extend([23, 6 << 24 | 2, 4, 25, 1, 29, 7]); // 5: enum e { ONE = 1, TWO = 7 }
         let mut bytes = Vec::new();
         bytes.extend(MAGIC.to_le_bytes());
         bytes.extend([1, 0]);
@@ -232,6 +246,7 @@ mod tests {
         assert_eq!(btf.offset("a", "gone|inner.p"), Some(4));
         assert_eq!(btf.offset("a", "z"), None);
         assert_eq!(btf.offset("c", "x"), None);
+        assert_eq!(["ONE", "TWO", "THREE"].map(|name| btf.enumerator(name)), [Some(1), Some(7), None]);
     }
 
     #[test]

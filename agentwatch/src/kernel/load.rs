@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use agentwatch_common::{limits::SCRATCH_PER_CPU, maps::control};
+use agentwatch_common::{limits::SCRATCH_PER_CPU, maps::control, offsets::Offsets};
 use aya::{
     Btf, Ebpf, EbpfLoader,
     programs::{
@@ -24,11 +24,11 @@ use super::{
     ability::RULES,
     maps::{Maps, Shared},
     offsets,
-    probes::{Hang, LATER, PROBES, Probe},
+    probes::{GUARD_MODULE_DATA, GUARD_MODULE_FILE, Hang, LATER, PROBES, Probe},
 };
 
 /// Where objects of all builds are kept.
-const PIN_ROOT: &str = "/sys/fs/bpf/agentwatch";
+pub const PIN_ROOT: &str = "/sys/fs/bpf/agentwatch";
 /// Marks a folder in which everything was attached: `Abilities` as JSON cannot be kept in the BPF file system,
 /// so each ability that is absent has left no link there.
 const COMPLETE: &str = "complete";
@@ -126,6 +126,14 @@ fn load(dir: &Path) -> Result<Kernel, KernelError> {
     maps.set_word(control::JUDGES, u64::from(loops))?;
     let mut abilities = Abilities::default();
     for probe in PROBES {
+        if is_blind(probe, &found.offsets) {
+            note_absence(
+                &mut abilities,
+                probe,
+                "this kernel's type information does not say what a module is",
+            );
+            continue;
+        }
         match hang(&mut ebpf, probe, &btf, &links) {
             Ok(()) => abilities.full(probe.gives),
             Err(reason) if probe.required => {
@@ -139,6 +147,12 @@ fn load(dir: &Path) -> Result<Kernel, KernelError> {
         abilities.degraded("vsock", format!("the vsock module was not loaded at start: `{name}` is unknown, so the addresses of vsock listeners and accepted peers are missing"));
     }
     Ok(Kernel { maps, abilities, taken_over: false })
+}
+
+/// Whether a program would run and see nothing.
+fn is_blind(probe: &Probe, offsets: &Offsets) -> bool {
+    (probe.program == GUARD_MODULE_FILE && offsets.module_reads == 0)
+        || (probe.program == GUARD_MODULE_DATA && offsets.module_loads == 0)
 }
 
 /// Loads, attaches and pins one program. The reason of a failure is in words.

@@ -11,7 +11,7 @@ pub mod rules;
 use std::{io, path::PathBuf};
 
 pub use ability::{Abilities, Ability, State};
-pub use load::{Kernel, attach, build_id, check_host, detach};
+pub use load::{Kernel, PIN_ROOT, attach, build_id, check_host, detach};
 
 /// Why the kernel side cannot work here. All of these end the daemon with exit code 6.
 #[derive(Debug, thiserror::Error)]

@@ -9,6 +9,12 @@ use super::{KernelError, btf::Btf};
 /// Fields of modules that need not be loaded: without them single facts are missing, and no event.
 const OPTIONAL: &[&str] = &["vsock_local_addr", "vsock_remote_addr"];
 
+/// What `kernel_read_file` is asked for where a module or another kernel is loaded. Not all kernels have all.
+const MODULE_READS: [&str; 4] =
+    ["READING_MODULE", "READING_MODULE_COMPRESSED", "READING_KEXEC_IMAGE", "READING_KEXEC_INITRAMFS"];
+/// The same of `kernel_load_data`.
+const MODULE_LOADS: [&str; 3] = ["LOADING_MODULE", "LOADING_KEXEC_IMAGE", "LOADING_KEXEC_INITRAMFS"];
+
 /// What this kernel's type information says.
 #[derive(Clone, Debug)]
 pub struct Found {
@@ -40,7 +46,18 @@ pub fn find() -> Result<Found, KernelError> {
         }
     }
     offsets.init_mount_ns = initial_mount_namespace()?;
+    offsets.module_reads = set_of(&btf, &MODULE_READS);
+    offsets.module_loads = set_of(&btf, &MODULE_LOADS);
     Ok(Found { offsets, missing })
+}
+
+/// The numbers of these names as bits: none where the first of them, which every kernel with modules has, is not there.
+fn set_of(btf: &Btf, names: &[&str]) -> u32 {
+    let bit = |name: &&str| btf.enumerator(name).and_then(|number| 1_u32.checked_shl(number));
+    if names.first().and_then(bit).is_none() {
+        return 0;
+    }
+    names.iter().filter_map(bit).fold(0, |set, bit| set | bit)
 }
 
 /// Inode number of the mount namespace of process 1, which is the initial one where agentwatch runs with the

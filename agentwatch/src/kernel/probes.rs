@@ -34,6 +34,11 @@ const fn lsm(program: &'static str, hook: &'static str, gives: &'static str) -> 
     Probe { program, hook, hang: Hang::Lsm, gives, required: false }
 }
 
+/// Programs that know a module by the numbers that this kernel gives to what it loads.
+pub const GUARD_MODULE_FILE: &str = "guard_module_file";
+/// See [`GUARD_MODULE_FILE`].
+pub const GUARD_MODULE_DATA: &str = "guard_module_data";
+
 /// All programs, in the order in which they are attached: those that end a process's membership first, so
 /// that none is followed that would not be forgotten, and the one that makes members last.
 pub const PROBES: &[Probe] = &[
@@ -57,6 +62,20 @@ pub const PROBES: &[Probe] = &[
     lsm("mount_old", "sb_mount", "mount"),
     lsm("mount_new", "move_mount", "mount by the newer calls"),
     lsm("unmount", "sb_umount", "unmount"),
+    lsm("mount_made", "sb_kern_mount", "guard mount"),
+    lsm("mount_changed", "sb_remount", "guard mount"),
+    lsm("guard_ptrace", "ptrace_access_check", "guard ptrace"),
+    lsm("guard_signal", "task_kill", "guard signal"),
+    lsm("guard_limit", "task_setrlimit", "guard signal"),
+    lsm("guard_schedule", "task_setscheduler", "guard signal"),
+    lsm("guard_nice", "task_setnice", "guard signal"),
+    lsm("guard_userns", "userns_create", "guard namespace"),
+    lsm("guard_pivot_root", "sb_pivotroot", "guard namespace"),
+    lsm("guard_chroot", "path_chroot", "guard namespace"),
+    lsm(GUARD_MODULE_FILE, "kernel_read_file", "guard module"),
+    lsm(GUARD_MODULE_DATA, "kernel_load_data", "guard module"),
+    lsm("guard_bpf", "bpf", "guard bpf"),
+    lsm("guard_raw_socket", "socket_create", "guard raw-socket"),
     lsm("net_connect", "socket_connect", "net.connect"),
     lsm("net_send", "socket_sendmsg", "net.send"),
     lsm("net_bind", "socket_bind", "net.bind"),

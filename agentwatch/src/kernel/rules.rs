@@ -112,17 +112,17 @@ impl RuleMaps {
         })
     }
 
-    /// Fills a slot that is not in force, and that no program reads any more.
+    /// Fills a slot that is not in force, and that no program reads any more, with the policy of this version.
     ///
     /// # Errors
     /// The kernel refused, for want of memory or of room.
-    pub fn fill(&mut self, slot: u32, tables: &SlotTables<'_>) -> Result<(), KernelError> {
+    pub fn fill(&mut self, slot: u32, policy: u32, tables: &SlotTables<'_>) -> Result<(), KernelError> {
         self.clear(slot)?;
         named("RULES", self.automata.set(slot, tables.automaton.as_ref(), 0))?;
         named("RULE_STEPS", self.steps.set(slot, tables.steps.as_ref(), 0))?;
         for (agent, view) in &tables.views {
             let key = Shared(ViewKey { agent: *agent, slot });
-            named("VIEWS", self.views.insert(key, Shared(*view), 0))?;
+            named("VIEWS", self.views.insert(key, Shared(View { policy, slot, ..*view }), 0))?;
         }
         for (key, decision) in tables.decisions {
             let key = Shared(DecisionKey { slot: slot as u8, ..*key });

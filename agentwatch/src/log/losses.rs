@@ -104,6 +104,7 @@ pub(super) fn host_event(like: &Event, kind: Kind, reason: String) -> Event {
         process: None,
         file: None,
         network: None,
+        guard: None,
         child: None,
         exit: None,
         loss: None,

@@ -55,6 +55,7 @@ pub fn event(offset: u64, session: &str) -> Event {
             ..EventFile::default()
         }),
         network: None,
+        guard: None,
         child: None,
         exit: None,
         loss: None,

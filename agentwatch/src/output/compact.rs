@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use super::Style;
 use super::escape::{escape, escape_bytes};
 use crate::event::bytes::decode;
-use crate::event::{Encoding, Event, Exit, File, Kind, Network, ObservedText, Process, Verdict};
+use crate::event::{Encoding, Event, Exit, File, Guarded, Kind, Network, ObservedText, Process, Verdict};
 
 const DIM: &str = "\x1b[2m";
 const RED: &str = "\x1b[1;31m";
@@ -141,6 +141,9 @@ fn target(event: &Event) -> String {
     if let Some(command) = &event.command {
         return phrase(&command.0);
     }
+    if let Some(guarded) = &event.guard {
+        return guard_target(guarded, event);
+    }
     if let Some(file) = &event.file {
         return file_target(file);
     }
@@ -180,6 +183,16 @@ fn file_target(file: &File) -> String {
         text.push_str(" (deleted)");
     }
     text
+}
+
+/// What was tried, where the operation's word does not say it already, on what.
+fn guard_target(guarded: &Guarded, event: &Event) -> String {
+    let act = (guarded.act != operation(event)).then(|| word(&guarded.act));
+    let detail = guarded.detail.as_deref().map(word);
+    let pid = guarded.pid.map(|pid| format!("→ pid {pid}"));
+    let file = event.file.as_ref().map(file_target);
+    let parts: Vec<String> = [act, detail, pid, file].into_iter().flatten().collect();
+    if parts.is_empty() { NONE.to_owned() } else { parts.join(" ") }
 }
 
 fn network_target(network: &Network, kind: Kind) -> String {

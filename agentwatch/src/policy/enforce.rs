@@ -6,9 +6,6 @@ use super::{
     scope::What,
 };
 
-/// Guards that this version carries out.
-pub const GUARDS_IN_FORCE: &[Guard] = &[];
-
 /// What of the policy this version cannot do although the policy asks for it. Where there is an error, the daemon
 /// must refuse the policy: it does not pretend.
 #[must_use]
@@ -17,6 +14,14 @@ pub fn enforceable(policy: &Policy) -> Vec<Diagnostic> {
         policy.agents.iter().filter_map(|agent| mode_problem(policy, agent)).collect();
     if policy.agents.iter().all(|agent| agent.spec.mode == Mode::Observe) {
         return found;
+    }
+    for agent in policy.agents.iter().filter(|agent| agent.guards(Guard::Delegate)) {
+        let at = agent
+            .guards
+            .iter()
+            .find(|setting| setting.guard == Guard::Delegate)
+            .map_or(agent.at, |one| one.at);
+        found.extend(agent.delegates.iter().filter_map(|pattern| address_problem(policy, at, pattern)));
     }
     for rule in &policy.rules {
         found.extend(address_problems(policy, &rule.scope));
@@ -28,25 +33,7 @@ pub fn enforceable(policy: &Policy) -> Vec<Diagnostic> {
 fn mode_problem(policy: &Policy, agent: &Agent) -> Option<Diagnostic> {
     let mode = agent.spec.mode;
     match mode {
-        Mode::Observe | Mode::Recommend => None,
-        Mode::Enforce => {
-            let open: Vec<&str> = (Guard::ALL.into_iter())
-                .filter(|guard| agent.guards(*guard) && !GUARDS_IN_FORCE.contains(guard))
-                .map(Guard::as_str)
-                .collect();
-            if open.is_empty() {
-                return None;
-            }
-            let message = format!(
-                "this version has no guards yet: {} stay open to the agent `{}`",
-                open.join(", "),
-                agent.spec.name
-            );
-            Some(policy.diagnostic(Code::NotEnforcedYet, agent.mode_at, message).help(
-                "do not rely on rules against an agent that has root or may make user namespaces; `guards: {mount: \
-                 off, …}` says that you know",
-            ))
-        }
+        Mode::Observe | Mode::Recommend | Mode::Enforce => None,
         Mode::Approve | Mode::Plan => {
             let message = format!("this version does not enforce the mode `{}` yet", mode.as_str());
             let problem = policy.diagnostic(Code::NotEnforced, agent.mode_at, message);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Action, Agent, MODE_UNDECLARED, Mode, Operation, Policy, Resource, Rule, Target};
+use super::{Action, Agent, MODE_UNDECLARED, Mode, Operation, Policy, Protection, Resource, Rule, Target};
 use crate::event::{Op, Verdict};
 
 /// Folders in which a session in the mode `plan` may write: its scratch folders.
@@ -43,6 +43,8 @@ pub enum By<'p> {
     Default,
     /// The mode `plan`.
     Plan,
+    /// What no rule can open.
+    Protection(Protection),
     /// Nothing: what no rule and no default speaks of is allowed.
     Nothing,
 }
@@ -92,6 +94,10 @@ impl fmt::Display for By<'_> {
             Self::Rule { rule, .. } => write!(f, "the rule `{}` says `{}`", rule.name, rule.action.as_str()),
             Self::Default => f.write_str("no rule matches, and the agent's default decides"),
             Self::Plan => f.write_str("the mode `plan` is read-only"),
+            Self::Protection(Protection::Guard(guard)) => {
+                write!(f, "the guard `{}` is on, which no rule opens", guard.as_str())
+            }
+            Self::Protection(Protection::Own) => f.write_str("no session changes what is agentwatch's own"),
             Self::Nothing => f.write_str("no rule matches, and the agent has no default"),
         }
     }
@@ -108,6 +114,11 @@ impl Policy {
         let mode = declared.map_or(MODE_UNDECLARED, |agent| agent.spec.mode);
         let operation = canonical(operation);
         let (mut action, mut by) = self.by_rules(index, declared, &operation, when_ns);
+        if action < Action::Deny
+            && let Some(protection) = declared.and_then(|agent| self.protection(agent, &operation))
+        {
+            (action, by) = (Action::Deny, By::Protection(protection));
+        }
         if mode == Mode::Plan && action < Action::Deny && plan_denies(&operation, &by) {
             (action, by) = (Action::Deny, By::Plan);
         }

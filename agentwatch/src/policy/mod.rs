@@ -9,6 +9,7 @@ mod diagnostic;
 mod diff;
 mod enforce;
 mod evaluate;
+mod implicit;
 pub mod keys;
 mod model;
 mod past;
@@ -27,8 +28,9 @@ pub use self::address::{Address, AddressPattern};
 pub use self::agent::{AgentSpec, Match, Mode, Origin};
 pub use self::diagnostic::{Code, Diagnostic, Problems, Severity};
 pub use self::diff::{Change, Changes, DecisionChange, Kind, Side, changes};
-pub use self::enforce::{GUARDS_IN_FORCE, enforceable};
+pub use self::enforce::enforceable;
 pub use self::evaluate::{By, Decision, SCRATCH, SINKS, TERMINALS, plan_may_write, verdict};
+pub use self::implicit::{Own, Protected, Protection, literal};
 pub use self::model::{
     Action, Agent, At, Breaker, Case, Containment, Expect, Guard, GuardSetting, MODE_UNDECLARED, Policy,
     Resource, Rule, Trigger, Window,

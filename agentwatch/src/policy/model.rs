@@ -1,6 +1,8 @@
 //! A policy that was read and checked: what `evaluate` decides by, and what is compiled for the kernel.
 
-use super::{AddressPattern, AgentSpec, Code, Diagnostic, Mode, Place, Scope, Source};
+use agentwatch_common::rules::guard;
+
+use super::{AddressPattern, AgentSpec, Code, Diagnostic, Mode, Own, Place, Scope, Source};
 use crate::event::Op;
 
 /// A place in the policy's files.
@@ -27,6 +29,8 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// The policy's own test cases.
     pub cases: Vec<Case>,
+    /// agentwatch's own files and sockets; not of the policy, but of the daemon that it is in force in.
+    pub own: Own,
 }
 
 impl Policy {
@@ -184,6 +188,22 @@ impl Guard {
         Self::RawSocket,
         Self::Delegate,
     ];
+
+    /// Its number in the kernel's tables: see [`agentwatch_common::rules::guard`].
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::Ptrace => guard::PTRACE,
+            Self::Signal => guard::SIGNAL,
+            Self::Mount => guard::MOUNT,
+            Self::Namespace => guard::NAMESPACE,
+            Self::Module => guard::MODULE,
+            Self::Bpf => guard::BPF,
+            Self::RawDevice => guard::RAW_DEVICE,
+            Self::RawSocket => guard::RAW_SOCKET,
+            Self::Delegate => guard::DELEGATE,
+        }
+    }
 
     /// The word for it.
     #[must_use]

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::address::{Transport, Unix};
+use super::implicit::CHANGES_AND_ASKS;
 use super::{Address, By, Decision, Mode, Operation, Policy, Target};
 use crate::event::bytes::decode;
 use crate::event::{Encoding, Event, File, Kind, Network, ObservedText, Op, Process, Verdict};
@@ -63,7 +64,8 @@ impl Policy {
         };
         let asked = Operation { op: operation.op, target };
         let decision = self.decide(agent, &asked, when_ns);
-        let counts = operation.by_default || decision.by.rule().is_some();
+        let by_more_than_default = matches!(decision.by, By::Rule { .. } | By::Protection(_));
+        let counts = operation.by_default || by_more_than_default;
         Now {
             operation: operation.clone(),
             verdict: if counts { decision.verdict } else { Verdict::Allowed },
@@ -81,7 +83,10 @@ impl Policy {
             .iter()
             .any(|rule| rule.scope.has(operation.op) && rule.agents.as_ref().is_none_or(is_for));
         let mode = declared.map_or(super::MODE_UNDECLARED, |agent| agent.spec.mode);
-        let speaks = by_rule || declared.is_some_and(|agent| agent.default_for(operation.op).is_some());
+        // Of all that are judged something is protected from these.
+        let protects = mode != Mode::Observe && CHANGES_AND_ASKS.contains(&operation.op);
+        let speaks =
+            by_rule || protects || declared.is_some_and(|agent| agent.default_for(operation.op).is_some());
         let verdict = match mode {
             Mode::Plan => Verdict::Denied,
             _ if !speaks => Verdict::Allowed,
@@ -99,6 +104,7 @@ fn name_of(decision: &Decision<'_>) -> Option<String> {
         By::Rule { rule, .. } => Some(rule.name.clone()),
         By::Default => Some("default".to_owned()),
         By::Plan => Some("plan".to_owned()),
+        By::Protection(protection) => Some(protection.rule_name()),
         By::Nothing => None,
     }
 }

@@ -5,6 +5,7 @@
 
 mod bench;
 mod file;
+mod guard;
 mod io_uring;
 mod load;
 mod mount;
@@ -57,6 +58,8 @@ enum Act {
     #[command(flatten)]
     Load(load::Act),
     #[command(flatten)]
+    Guard(guard::Act),
+    #[command(flatten)]
     Bench(bench::Act),
 }
 
@@ -84,6 +87,7 @@ pub fn main() -> Result<ExitCode> {
         Act::Net(act) => act.run(&recorder).map(|()| End::Success)?,
         Act::IoUring(act) => act.run(&recorder).map(|()| End::Success)?,
         Act::Load(act) => act.run(&recorder).map(|()| End::Success)?,
+        Act::Guard(act) => act.run(&recorder).map(|()| End::Success)?,
         Act::Bench(act) => act.run(&recorder).map(|()| End::Success)?,
     };
     let line = recorder.into_json()?;

@@ -164,6 +164,7 @@ fn container(rec: &Recorder) -> Result<()> {
     rec.mount(SOURCE, &root, "tmpfs", None)?;
     rustix::process::chdir(&root).context("chdir failed")?;
     rustix::process::pivot_root(".", ".").context("pivot_root failed")?;
+    rec.push(Did { path: Some(root.as_path().into()), ..did("guard.namespace") });
     // The old root lies over the new one now.
     rustix::mount::unmount(".", UnmountFlags::DETACH).context("cannot leave the old root")?;
     rec.push(Did { path: Some("/".into()), optional: true, ..did("unmount") });

@@ -156,6 +156,7 @@ fn chroot(rec: &Recorder) -> Result<()> {
     rec.mkdir(&root)?;
     in_child(rec, Way::default(), |rec| {
         rustix::process::chroot(&root).context("chroot failed")?;
+        rec.push(Did { path: Some(root.as_path().into()), ..did("guard.namespace") });
         rustix::process::chdir("/").context("chdir failed")?;
         let fd = fs::open("/inner", OFlags::WRONLY | OFlags::CREATE, Mode::from_raw_mode(FILE_MODE))
             .context("cannot create")?;

@@ -15,15 +15,12 @@ use tempfile::TempDir;
 use crate::cmd::say;
 use crate::daemon::Daemon;
 
-/// The guards are off since this version has none: with them it would warn.
 const POLICY: &str = "\
 version: 1
 agents:
   demo:
     owner: you@example.com
     mode: enforce
-    guards: {ptrace: off, signal: off, mount: off, namespace: off, module: off, bpf: off, raw-device: off,
-             raw-socket: off, delegate: off}
 rules:
   - name: the demo's database
     deny: {delete: ['**/precious.db']}

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::event::Op;
-use crate::policy::{Action, Mode, Policy, Rule};
+use crate::policy::{Action, Agent, Guard, Mode, Policy, Rule};
 
 /// Views of one policy: the tables have a row for each in each set of patterns.
 pub const VIEWS_MAX: usize = 1024;
@@ -27,8 +27,9 @@ pub struct Views {
     examples: Vec<Option<usize>>,
 }
 
-/// What tells agents apart: rules that are not for all, defaults, and whether they only plan.
-type Traits = (Vec<usize>, Vec<(Op, Action)>, bool);
+/// What tells agents apart: rules that are not for all, defaults, whether they only plan, and what is protected from
+/// them, where anything is.
+type Traits = (Vec<usize>, Vec<(Op, Action)>, bool, Option<Vec<String>>);
 
 impl Views {
     /// Groups the agents of a policy.
@@ -36,7 +37,7 @@ impl Views {
     /// # Errors
     /// When there are too many groups.
     pub fn new(policy: &Policy) -> Result<Self, ViewsError> {
-        let mut known: HashMap<Traits, u16> = HashMap::from([((Vec::new(), Vec::new(), false), 0)]);
+        let mut known: HashMap<Traits, u16> = HashMap::from([((Vec::new(), Vec::new(), false, None), 0)]);
         let mut views = Self { of_agents: Vec::new(), examples: vec![None] };
         let chosen: Vec<(usize, &Vec<usize>)> = (policy.rules.iter().enumerate())
             .filter_map(|(index, rule)| Some((index, rule.agents.as_ref()?)))
@@ -46,7 +47,7 @@ impl Views {
                 chosen.iter().filter(|(_, agents)| agents.contains(&index)).map(|(rule, _)| *rule).collect();
             let mut defaults: Vec<_> = agent.defaults.iter().map(|&(op, action, _)| (op, action)).collect();
             defaults.sort_unstable();
-            let traits = (rules, defaults, agent.spec.mode == Mode::Plan);
+            let traits = (rules, defaults, agent.spec.mode == Mode::Plan, protection(agent));
             let next = views.examples.len();
             let view = match known.get(&traits) {
                 Some(&view) => view,
@@ -86,6 +87,12 @@ impl Views {
         }
     }
 
+    /// An agent of a view: of view 0 there may be none.
+    #[must_use]
+    pub fn example<'p>(&self, policy: &'p Policy, view: u16) -> Option<&'p Agent> {
+        policy.agents.get((*self.examples.get(usize::from(view))?)?)
+    }
+
     /// What is decided for the agents of a view where no rule matches, for operations whose default the mode
     /// `plan` makes stricter in every case: connections.
     #[must_use]
@@ -97,4 +104,18 @@ impl Views {
         }
         default
     }
+}
+
+/// What tells agents apart in what is protected from them: `None` where nothing is, else the delegates, if their guard
+/// is on.
+fn protection(agent: &Agent) -> Option<Vec<String>> {
+    if agent.spec.mode == Mode::Observe {
+        return None;
+    }
+    if !agent.guards(Guard::Delegate) {
+        return Some(Vec::new());
+    }
+    // Of those that agentwatch knows itself the empty pattern tells.
+    let own = agent.delegates.iter().map(|pattern| pattern.text().to_owned());
+    Some(std::iter::once(String::new()).chain(own).collect())
 }

@@ -16,8 +16,8 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::{
-    At, Code, Diagnostic, Node, Place, Policy, Problems, Severity, Source, Users, Value, checks, keys, parse,
-    read,
+    At, Code, Diagnostic, Node, Own, Place, Policy, Problems, Severity, Source, Users, Value, checks, keys,
+    parse, read,
 };
 
 /// Agents of one policy. Past it the policy is refused.
@@ -263,7 +263,7 @@ impl<'a> Reader<'a> {
         let rules = self.rules(&sections.rules);
         let cases =
             sections.cases.iter().filter_map(|(source, node)| self.case(*source, node, &rules)).collect();
-        Policy { sources: Vec::new(), resources, agents, windows, rules, cases }
+        Policy { sources: Vec::new(), resources, agents, windows, rules, cases, own: Own::default() }
     }
 
     fn at(&self, place: Place) -> At {

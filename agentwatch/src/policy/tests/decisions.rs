@@ -41,6 +41,7 @@ fn decide(policy: &Policy, agent: &str, op: Op, target: &str) -> (Action, Verdic
         }
         By::Default => "default".into(),
         By::Plan => "plan".into(),
+        By::Protection(protection) => format!("{protection:?}"),
         By::Nothing => "nothing".into(),
     };
     (decision.action, decision.verdict, by)

@@ -101,9 +101,10 @@ fn what_is_not_enforced_yet_is_refused_by_the_daemon() {
         assert_eq!(found(&text), [(Code::NotEnforced, Some((2, 30)))], "{mode}");
     }
     assert_eq!(Code::NotEnforced.severity(), Severity::Error);
-    // A guard that is missing is told, and refuses nothing that worked before.
-    assert_eq!(found("agents: {a: {owner: o, mode: enforce}}"), [(Code::NotEnforcedYet, Some((2, 30)))]);
-    assert_eq!(Code::NotEnforcedYet.severity(), Severity::Warning);
+    assert_eq!(found("agents: {a: {owner: o, mode: enforce}}"), []);
+    let delegates =
+        "agents: {a: {owner: o, mode: enforce, guards: {delegate: [/run/broker.sock, \"unix:@b\"]}}}";
+    assert_eq!(found(delegates), [(Code::NotEnforced, Some((2, 58)))]);
     for address in ["db.example.com:5432", "unix:@name", "vsock:2:1024"] {
         let rules = format!("rules: [{{name: r, deny: {{connect: [\"{address}\"]}}}}]");
         let text = format!("agents: {{a: {{owner: o, mode: recommend}}}}\n{rules}");

@@ -42,6 +42,7 @@ fn reference(policy: &Policy, names: &KnownNames, agent: &str, attempt: Attempt)
     let rule = match decision.by {
         By::Rule { index, .. } => u16::try_from(index + 1).unwrap(),
         By::Default | By::Plan => RULE_DEFAULT,
+        By::Protection(protection) => panic!("{protection:?} is about no such address"),
         By::Nothing => RULE_NONE,
     };
     (rule, verdict_of(decision.action).raw())
@@ -195,7 +196,7 @@ fn agents_alike_share_a_view() {
     let policy = read(format!("version: 1\n{AGENTS}rules:\n  - {{name: r, deny: {{connect: [\"*:1\"]}}}}\n"));
     let views = Views::new(&policy).unwrap();
     let of: Vec<u16> = (0..5).map(|agent| views.of_agent(Some(agent))).collect();
-    assert_eq!((of.as_slice(), views.of_agent(None), views.len()), (&[0, 1, 0, 2, 3][..], 0, 4));
+    assert_eq!((of.as_slice(), views.of_agent(None), views.len()), (&[1, 2, 1, 3, 4][..], 0, 5));
     let policy = read(format!(
         "version: 1\n{AGENTS}rules:\n  - {{name: r, agents: [c], deny: {{connect: [\"*:1\"]}}}}\n"
     ));

@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 
 use agentwatch_common::limits::{RULE_ENTRIES, RULE_STATES};
-use agentwatch_common::rules::{CHOICES, Choice, Decision, DecisionKey, RULE_DEFAULT, View};
+use agentwatch_common::rules::{
+    CHOICES, Choice, Decision, DecisionKey, RULE_DEFAULT, RULE_GUARDS, Verdict, View, guard,
+};
 
-use super::marks::Marks;
+use super::marks::{Marks, ProtectedGroup};
 use super::{CompiledRules, DECISIONS_MAX, RuleText, TextsError};
 use crate::event::Op;
 use crate::matcher::{DeterministicAutomaton, Mark};
 use crate::policy::compile::{TooManyChoices, Views, choice_of, op_number, verdict_in_force, windows_of};
-use crate::policy::{Action, Mode, Policy};
+use crate::policy::{Action, Agent, Guard, Mode, Policy, Protection};
 
 /// States before equal ones are merged. Past it the patterns are refused.
 const STATES_MAX: usize = 1 << 17;
@@ -115,29 +117,34 @@ impl<'p> Builder<'p> {
             live.iter().filter(has).map(|view| view.number).collect()
         };
         let views_of: Vec<Vec<u16>> = policy.rules.iter().map(of_rule).collect();
-        let marks = Marks::new(policy, &views_of, live.iter().any(|view| view.plan));
+        let plan = live.iter().any(|view| view.plan);
+        let marks = Marks::new(policy, &views_of, protected(policy, views, &live), plan);
         Self { policy, views, live, views_of, marks }
     }
 
     /// The views as the kernel has them.
     fn views_of_agents(&self) -> Vec<(String, View)> {
-        let one = |(index, agent): (usize, &crate::policy::Agent)| {
+        let one = |(index, agent): (usize, &Agent)| {
             let view = self.views.of_agent(Some(index));
             let mode = agent.spec.mode;
             let says = |op: Op| {
                 let by_rule = self.policy.rules.iter();
                 let mut by_rule = by_rule.filter(|rule| self.views.has_rule(usize::from(view), rule));
+                let mut protected = self.marks.protected.iter();
                 agent.default_for(op).is_some()
+                    || protected.any(|group| group.views.contains(&view) && group.what.ops.contains(&op))
                     || mode == Mode::Plan && is_for_plan(op)
                     || by_rule.any(|rule| rule.scope.has(op))
             };
             let bits = |ops: u8, op: Op| ops | u8::from(says(op)) << op_number(op);
+            let judged = |enforce| {
+                let ops = Op::ALL.iter().copied().fold(0, bits);
+                View { view, ops, enforce, guards: guards_of(agent), ..CompiledRules::OTHERS }
+            };
             let view = match mode {
                 Mode::Observe => CompiledRules::OTHERS,
-                Mode::Recommend => View { view, ops: Op::ALL.iter().copied().fold(0, bits), enforce: 0 },
-                Mode::Approve | Mode::Enforce | Mode::Plan => {
-                    View { view, ops: Op::ALL.iter().copied().fold(0, bits), enforce: 1 }
-                }
+                Mode::Recommend => judged(0),
+                Mode::Approve | Mode::Enforce | Mode::Plan => judged(1),
             };
             (agent.spec.name.clone(), view)
         };
@@ -147,13 +154,20 @@ impl<'p> Builder<'p> {
     /// What is decided for a set of marks, with the defaults: the kernel looks nowhere else.
     fn decisions(&self, set: &[Mark]) -> Result<Vec<Row>, TextsError> {
         let rules = self.marks.rules(set);
+        let protected = self.marks.protected_in(set);
         let open_to_plan = Marks::is_open_to_plan(set);
         let mut rows = Vec::new();
         for view in &self.live {
             for &op in Op::ALL {
                 let read_only = view.plan && is_for_plan(op) && !(open_to_plan && op == Op::Write);
                 let about = rules.iter().filter(|(of, _)| *of == op).map(|(_, rule)| *rule);
-                let choices = self.choices(view, op, about, read_only)?;
+                let is_here = |group: &&&ProtectedGroup<'_>| {
+                    group.what.ops.contains(&op) && group.views.contains(&view.number)
+                };
+                let choices = match protected.iter().find(is_here) {
+                    Some(group) => self.choices_protected(view, op, about, group.what.by)?,
+                    None => self.choices(view, op, about, read_only)?,
+                };
                 if choices.iter().any(|choice| choice.verdict != 0) {
                     rows.push((view.number, op, choices));
                 }
@@ -186,6 +200,40 @@ impl<'p> Builder<'p> {
         Ok(list.choices)
     }
 
+    /// The same for what is protected: what does not refuse it by itself does so by its protection.
+    fn choices_protected(
+        &self,
+        view: &LiveView,
+        op: Op,
+        rules: impl Iterator<Item = usize>,
+        by: Protection,
+    ) -> Result<[Choice; CHOICES], TooManyChoices> {
+        let mut list = List { choices: [Choice::default(); CHOICES], used: 0 };
+        let refusal = |window| Choice {
+            rule: RULE_GUARDS + by.number() as u16,
+            verdict: Verdict::Denied.raw(),
+            window,
+        };
+        let default = self.views.example(self.policy, view.number).and_then(|agent| agent.default_for(op));
+        let default = default.filter(|action| *action >= Action::Deny);
+        let mut last = None;
+        let here = |rule: &usize| self.views_of.get(*rule).is_some_and(|views| views.contains(&view.number));
+        for rule in rules.filter(here) {
+            let Some(choice) = self.choice(rule, false) else { continue };
+            last = Some(rule);
+            let refuses = self.policy.rules.get(rule).is_some_and(|rule| rule.action >= Action::Deny);
+            if !refuses && default.is_none() {
+                // All that follow are as mild.
+                break;
+            }
+            let choice = if refuses { choice } else { refusal(choice.window) };
+            list.push(choice).map_err(|Full| self.too_many(last))?;
+        }
+        list.push(default.map_or(refusal(0), |action| by_default(action, 0)))
+            .map_err(|Full| self.too_many(last))?;
+        Ok(list.choices)
+    }
+
     fn too_many(&self, rule: Option<usize>) -> TooManyChoices {
         let rule = rule.and_then(|index| self.policy.rules.get(index));
         TooManyChoices { rule: rule.map(|rule| rule.name.clone()).unwrap_or_default() }
@@ -200,6 +248,35 @@ impl<'p> Builder<'p> {
         }
         Some(Choice { verdict: verdict_in_force(action).raw(), ..choice })
     }
+}
+
+/// What is protected from the agents of each view, each thing once.
+fn protected<'p>(policy: &'p Policy, views: &Views, live: &[LiveView]) -> Vec<ProtectedGroup<'p>> {
+    let mut groups: Vec<ProtectedGroup<'p>> = Vec::new();
+    for view in live {
+        let Some(agent) = views.example(policy, view.number) else { continue };
+        for what in policy.protected(agent) {
+            // Lists are the same where they are one list.
+            let same = |group: &&mut ProtectedGroup<'_>| {
+                group.what.by == what.by
+                    && std::ptr::eq(group.what.paths, what.paths)
+                    && std::ptr::eq(group.what.more, what.more)
+            };
+            match groups.iter_mut().find(same) {
+                Some(group) => group.views.push(view.number),
+                None => groups.push(ProtectedGroup { what, views: vec![view.number] }),
+            }
+        }
+    }
+    // As they are named: agentwatch's own first.
+    groups.sort_by_key(|group| std::cmp::Reverse(group.what.by.number()));
+    groups
+}
+
+/// The guards that are on for an agent, as bits.
+fn guards_of(agent: &Agent) -> u16 {
+    let on = Guard::ALL.into_iter().filter(|guard| agent.guards(*guard)).map(Guard::number);
+    on.chain([guard::OWN]).fold(0, |bits, number| bits | 1 << number)
 }
 
 /// Whether the mode `plan` forbids such operations where no rule speaks of them.

@@ -12,32 +12,57 @@ use crate::matcher::{ByteSet, CommandGlob, Mark, PathGlob, Patterns as Marked, P
 use crate::policy::address::AddressKind;
 use crate::policy::compile::order as winning_order;
 use crate::policy::{
-    AddressPattern, Entry, Patterns, Policy, Resource, Rule, SCRATCH, SINKS, Scope, TERMINALS, What,
+    AddressPattern, Entry, Patterns, Policy, Protected, Resource, Rule, SCRATCH, SINKS, Scope, TERMINALS,
+    What,
 };
 
 /// The class of folders that are open to the mode `plan`.
 const OPEN_TO_PLAN: Mark = Mark { class: 0, rank: 0 };
 /// The rank of exceptions.
 const EXCEPT: u32 = 0;
+/// The rank of what is protected.
+const PROTECTED: u32 = 1;
 
 /// What tells classes apart: the operation, the views, the window, and the rule where it has exceptions.
 type Class = (Op, Vec<u16>, Option<usize>, Option<usize>);
 
+/// What a class of marks is about.
+#[derive(Clone, Copy)]
+enum About {
+    /// Rules on an operation.
+    Rules(Op),
+    /// What is protected whatever the rules say: an index in [`Marks::protected`].
+    Protected(usize),
+}
+
+/// What is protected from agents of some views.
+pub(super) struct ProtectedGroup<'p> {
+    pub what: Protected<'p>,
+    pub views: Vec<u16>,
+}
+
 /// What the marks of the automaton stand for.
 pub(super) struct Marks<'p> {
     policy: &'p Policy,
+    /// In the order in which they are named.
+    pub protected: Vec<ProtectedGroup<'p>>,
     /// Rules in the order in which they win: the rank of the first is 1.
     order: Vec<usize>,
     ranks: Vec<u32>,
-    /// The operation of each class but the first.
-    ops: Vec<Op>,
+    /// What each class but the first is about.
+    classes: Vec<About>,
     numbers: HashMap<Class, u32>,
     pub patterns: Marked,
 }
 
 impl<'p> Marks<'p> {
     /// Marks the patterns of all rules that have a view, by the rules' views.
-    pub(super) fn new(policy: &'p Policy, views_of: &[Vec<u16>], plan: bool) -> Self {
+    pub(super) fn new(
+        policy: &'p Policy,
+        views_of: &[Vec<u16>],
+        protected: Vec<ProtectedGroup<'p>>,
+        plan: bool,
+    ) -> Self {
         let mut order: Vec<usize> = (0..policy.rules.len()).collect();
         order.sort_by_key(|&index| winning_order(policy, index));
         let mut ranks = vec![0; order.len()];
@@ -47,11 +72,17 @@ impl<'p> Marks<'p> {
             }
         }
         let patterns = Marked::new(KINDS);
-        let mut marks = Self { policy, order, ranks, ops: Vec::new(), numbers: HashMap::new(), patterns };
+        let (classes, numbers) = (Vec::new(), HashMap::new());
+        let mut marks = Self { policy, protected, order, ranks, classes, numbers, patterns };
         for ((index, rule), views) in policy.rules.iter().enumerate().zip(views_of) {
             if !views.is_empty() {
                 marks.rule(index, rule, views);
             }
+        }
+        for (index, group) in marks.protected.iter().enumerate() {
+            marks.classes.push(About::Protected(index));
+            let mark = Mark { class: class_number(&marks.classes), rank: PROTECTED };
+            group.what.globs().for_each(|glob| marks.patterns.insert_path(PATHS, glob, mark));
         }
         if plan {
             marks.open_to_plan();
@@ -59,12 +90,25 @@ impl<'p> Marks<'p> {
         marks
     }
 
+    /// What of the protected things a set of marks stands for.
+    pub(super) fn protected_in(&self, set: &[Mark]) -> Vec<&ProtectedGroup<'p>> {
+        let one = |mark: &Mark| match self.classes.get(mark.class.checked_sub(1)? as usize)? {
+            About::Protected(index) => Some(*index),
+            About::Rules(_) => None,
+        };
+        let mut indexes: Vec<usize> = set.iter().filter_map(one).collect();
+        indexes.sort_unstable();
+        indexes.iter().filter_map(|index| self.protected.get(*index)).collect()
+    }
+
     /// The rules that a set of marks stands for, each with the operation, in the order in which they win.
     pub(super) fn rules(&self, set: &[Mark]) -> Vec<(Op, usize)> {
         let mut marks: Vec<Mark> = set.iter().filter(|mark| mark.rank != EXCEPT).copied().collect();
         marks.sort_unstable_by_key(|mark| (mark.rank, mark.class));
         let one = |mark: &Mark| {
-            let op = self.ops.get(mark.class.checked_sub(1)? as usize)?;
+            let About::Rules(op) = self.classes.get(mark.class.checked_sub(1)? as usize)? else {
+                return None;
+            };
             Some((*op, *self.order.get(mark.rank.checked_sub(1)? as usize)?))
         };
         marks.iter().filter_map(one).collect()
@@ -87,11 +131,12 @@ impl<'p> Marks<'p> {
 
     fn class(&mut self, class: Class) -> u32 {
         let op = class.0;
-        let next = u32::try_from(self.ops.len() + 1).unwrap_or(u32::MAX);
-        let number = *self.numbers.entry(class).or_insert(next);
-        if number == next {
-            self.ops.push(op);
+        if let Some(number) = self.numbers.get(&class) {
+            return *number;
         }
+        self.classes.push(About::Rules(op));
+        let number = class_number(&self.classes);
+        self.numbers.insert(class, number);
         number
     }
 
@@ -126,6 +171,11 @@ impl<'p> Marks<'p> {
             self.patterns.insert(PATHS, &literal(file), OPEN_TO_PLAN);
         }
     }
+}
+
+/// The number of the last class.
+fn class_number(classes: &[About]) -> u32 {
+    u32::try_from(classes.len()).unwrap_or(u32::MAX)
 }
 
 fn literal(text: &str) -> Vec<Piece> {

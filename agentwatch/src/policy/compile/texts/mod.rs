@@ -94,7 +94,7 @@ pub struct RuleText {
 
 impl CompiledRules {
     /// The view of agents that the policy does not declare: they are only observed.
-    pub const OTHERS: View = View { view: 0, ops: 0, enforce: 0 };
+    pub const OTHERS: View = View { view: 0, ops: 0, enforce: 0, guards: 0, pad: 0, policy: 0, slot: 0 };
 
     /// The view of an agent by its name.
     #[must_use]

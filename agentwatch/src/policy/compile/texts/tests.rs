@@ -1,6 +1,6 @@
 //! The tables decide as the reference evaluator does.
 
-use agentwatch_common::rules::RULE_DEFAULT;
+use agentwatch_common::rules::{RULE_DEFAULT, RULE_GUARDS, guard};
 use proptest::prelude::*;
 
 use super::*;
@@ -15,7 +15,10 @@ const BEGIN: u64 = 1_796_083_200_000_000_000;
 fn read(text: String) -> Policy {
     let source = Source { name: "policy.yaml".into(), text };
     let context = Context { users: &Users::default(), now_ns: 0 };
-    policy_of(vec![source], context).unwrap_or_else(|problems| panic!("{problems}")).0
+    let mut policy = policy_of(vec![source], context).unwrap_or_else(|problems| panic!("{problems}")).0;
+    let own = |path| vec![crate::policy::literal(std::path::Path::new(path)).unwrap()];
+    policy.own = crate::policy::Own { files: own("/r/a"), sockets: own("/r/s") };
+    policy
 }
 
 fn compiled(policy: &Policy) -> CompiledRules {
@@ -42,6 +45,7 @@ fn reference(policy: &Policy, agent: &str, op: Op, text: Text<'_>, when_ns: u64)
     let rule = match decision.by {
         By::Rule { index, .. } => u16::try_from(index + 1).unwrap(),
         By::Default | By::Plan => RULE_DEFAULT,
+        By::Protection(protection) => RULE_GUARDS + u16::try_from(protection.number()).unwrap(),
         By::Nothing => RULE_NONE,
     };
     (rule, verdict_in_force(decision.action).raw())
@@ -67,9 +71,9 @@ fn agree(policy: &Policy, tables: &CompiledRules, agents: &[&str], texts: &[Text
 const AGENTS: [&str; 7] = ["a", "b", "c", "o", "p", "q", "nobody"];
 
 const HEAD: &str = "agents:
-  a: {owner: o, mode: enforce}
-  b: {owner: o, mode: recommend, default: {read: deny, run: log, delete: ask}}
-  c: {owner: o, mode: approve, default: {connect: deny}}
+  a: {owner: o, mode: enforce, guards: {delegate: [/b/b]}}
+  b: {owner: o, mode: recommend, default: {read: deny, run: log, delete: ask, write: kill}, guards: {delegate: [/b/b, /a/b]}}
+  c: {owner: o, mode: approve, default: {connect: deny}, guards: {delegate: off}}
   o: {owner: o, mode: observe, default: {read: deny}}
   p: {owner: o, mode: plan, default: {connect: kill, write: log, delete: kill}}
   q: {owner: o, mode: plan}
@@ -135,8 +139,22 @@ fn policy_text() -> impl Strategy<Value = String> {
 
 fn path() -> impl Strategy<Value = Vec<u8>> {
     let name = prop::sample::select(vec!["a", "b", "ab", "aab", "r", "s", "x", "tmp", "a\u{e9}"]);
-    let head =
-        prop::sample::select(vec!["", "", "", "/tmp", "/tmpx", "/var/tmp", "/dev/null", "/dev/pts", "/r"]);
+    let head = prop::sample::select(vec![
+        "",
+        "",
+        "",
+        "/tmp",
+        "/tmpx",
+        "/var/tmp",
+        "/dev/null",
+        "/dev/pts",
+        "/r",
+        "/r/a",
+        "/r/s",
+        "/b/b",
+        "/run/user/7/bus",
+        "/etc/cron.d",
+    ]);
     (head, prop::collection::vec(name, 0..5)).prop_map(|(head, names)| {
         let text: String = names.iter().fold(head.to_owned(), |text, name| format!("{text}/{name}"));
         if text.is_empty() { b"/".to_vec() } else { text.into_bytes() }
@@ -213,8 +231,9 @@ fn a_thousand_paths_and_two_hundred_commands_fit_and_decide_as_the_evaluator() {
     let (policy, paths, commands) = large(1_000);
     let tables = compiled(&policy);
     let (states, entries) = (tables.automaton.accept.len(), tables.automaton.table.len());
-    // Room for twice as many, with room in the decisions too.
-    assert!(states * 2 < RULE_STATES as usize && entries * 2 < RULE_ENTRIES as usize, "{states}, {entries}");
+    // Room for as many once more, but for the patterns of what is protected, which are in every policy.
+    assert!(states * 2 < RULE_STATES as usize, "{states}");
+    assert!(entries * 5 / 3 < RULE_ENTRIES as usize, "{entries}");
     assert!(tables.decisions.len() * 2 < DECISIONS_MAX, "{} decisions", tables.decisions.len());
     let paths: Vec<String> = paths.iter().step_by(37).map(|pattern| covered(pattern)).collect();
     let commands: Vec<String> = commands.iter().step_by(17).map(|pattern| covered(pattern)).collect();
@@ -281,11 +300,49 @@ fn observed_agents_are_not_asked_about() {
     assert_eq!(tables.view("nobody"), CompiledRules::OTHERS);
     let bits = |ops: &[u32]| ops.iter().fold(0, |bits, op| bits | 1 << op);
     use agentwatch_common::rules::op;
-    assert_eq!((tables.view("a").ops, tables.view("a").enforce), (0, 1));
-    assert_eq!(tables.view("b").ops, bits(&[op::READ, op::RUN, op::DELETE]));
+    // What is protected from all agents is asked about.
+    let protected = [op::WRITE, op::DELETE, op::CONNECT];
+    assert_eq!((tables.view("a").ops, tables.view("a").enforce), (bits(&protected), 1));
+    assert_eq!(tables.view("b").ops, bits(&[&protected[..], &[op::READ, op::RUN]].concat()));
     assert_eq!(tables.view("b").enforce, 0);
-    assert_eq!(tables.view("q").ops, bits(&[op::WRITE, op::DELETE, op::CONNECT]));
+    assert_eq!(tables.view("q").ops, bits(&protected));
     // The rule of the observed agent is not in the tables.
     let choices = tables.decisions.iter().flat_map(|(_, decision)| decision.choices);
-    assert!(choices.filter(|choice| choice.verdict != 0).all(|choice| choice.rule == RULE_DEFAULT));
+    let is_rule = |choice: &Choice| choice.verdict != 0 && choice.rule < RULE_GUARDS;
+    assert_eq!(choices.filter(is_rule).count(), 0);
+}
+
+#[test]
+fn guards_are_on_unless_the_policy_says_off() {
+    let policy = read(
+        "version: 1\nagents:\n  a: {owner: o, mode: enforce, guards: {mount: off, delegate: off}}\n  \
+         b: {owner: o, mode: recommend}\n  o: {owner: o}\n"
+            .into(),
+    );
+    let tables = compiled(&policy);
+    let all = (1 << guard::COUNT) - 1;
+    assert_eq!(tables.view("a").guards, all & !(1 << guard::MOUNT | 1 << guard::DELEGATE));
+    assert_eq!(tables.view("b").guards, all);
+    assert_eq!((tables.view("o").guards, tables.view("nobody").guards), (0, 0));
+}
+
+#[test]
+fn no_rule_opens_what_is_protected() {
+    let rules = "rules:\n  - {name: open, allow: {connect: [/**], write: [/**], delete: [/**]}}\n  \
+                 - {name: kills, kill: {write: [/etc/cron.d/x]}}\n";
+    let policy = read(format!("version: 1\nagents:\n  a: {{owner: o, mode: enforce}}\n{rules}"));
+    let tables = compiled(&policy);
+    let view = tables.view("a");
+    let decided = |op, path: &str| {
+        let choice = tables.decide(view, op, Text::Path(path.as_bytes()), BEGIN);
+        (choice.rule, choice.verdict)
+    };
+    let refused = |guard: u32| (RULE_GUARDS + guard as u16, Verdict::Denied.raw());
+    assert_eq!(decided(Op::Connect, "/run/docker.sock"), refused(guard::DELEGATE));
+    assert_eq!(decided(Op::Write, "/etc/cron.d/y"), refused(guard::DELEGATE));
+    assert_eq!(decided(Op::Write, "/etc/cron.d/x"), (2, Verdict::Killed.raw()));
+    assert_eq!(decided(Op::Delete, "/r/a/b"), refused(guard::OWN));
+    assert_eq!(decided(Op::Connect, "/r/s"), refused(guard::OWN));
+    assert_eq!(decided(Op::Connect, "/r/t"), (1, Verdict::Allowed.raw()));
+    agree(&policy, &tables, &["a"], &[Text::Path(b"/etc/cron.d/x"), Text::Path(b"/r/a/b")], BEGIN);
 }

@@ -1,0 +1,75 @@
+//! agentwatch's own files and sockets: no session changes the one or uses the other.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    kernel::PIN_ROOT,
+    matcher::PathGlob,
+    paths::Paths,
+    policy::{Own, literal},
+};
+
+/// Those of a daemon with these folders and this policy. The socket for declarations is open to everybody.
+///
+/// # Errors
+/// A path that cannot be a pattern: it is not UTF-8, or too long.
+pub fn own(paths: &Paths, policy: Option<&Path>) -> io::Result<Own> {
+    let program = std::env::current_exe().ok();
+    let files = [Some(Path::new(PIN_ROOT)), Some(&paths.state), Some(&paths.run), policy, program.as_deref()];
+    let files = files.into_iter().flatten().collect::<Vec<_>>();
+    Ok(Own { files: patterns(&files)?, sockets: patterns(&[&paths.control_socket()])? })
+}
+
+/// Patterns for paths, by the names that they are given by and those that they have in the kernel's eyes.
+fn patterns(paths: &[&Path]) -> io::Result<Vec<PathGlob>> {
+    let mut names: Vec<PathBuf> = Vec::new();
+    for path in paths {
+        names.push(std::path::absolute(path)?);
+        // What is not there yet has no other name; its folder may have one.
+        names.extend(path.canonicalize().ok());
+        let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+        names.extend(folder.zip(path.file_name()).map(|(folder, name)| folder.join(name)));
+    }
+    names.sort();
+    names.dedup();
+    names.iter().map(|name| literal(name).map_err(|problem| refused(name, &problem))).collect()
+}
+
+fn refused(path: &Path, problem: &dyn std::fmt::Display) -> io::Error {
+    io::Error::other(format!(
+        "agentwatch cannot protect its own `{}` from sessions ({problem}): use a shorter path of UTF-8 text without `.` \
+         and `..`",
+        path.display()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_files_are_known_by_every_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().canonicalize().unwrap();
+        let link = real.join("link");
+        std::fs::create_dir(real.join("real")).unwrap();
+        std::os::unix::fs::symlink(real.join("real"), &link).unwrap();
+        let paths = Paths { state: link.join("state"), run: real.join("run") };
+        let own = own(&paths, Some(&link)).unwrap();
+        let covers = |globs: &[PathGlob], path: &Path| {
+            globs.iter().any(|glob| glob.matches(path.to_str().unwrap().as_bytes()))
+        };
+        for path in ["link", "link/state/log/x", "real/state/log", "real/policy.yaml", "run/daemon.lock"] {
+            assert!(covers(&own.files, &real.join(path)), "{path}");
+        }
+        for path in [Path::new("/sys/fs/bpf/agentwatch/x/links/y"), &std::env::current_exe().unwrap()] {
+            assert!(covers(&own.files, path), "{}", path.display());
+        }
+        assert!(!covers(&own.files, &real) && !covers(&own.files, Path::new("/sys/fs/bpf/other")));
+        assert!(covers(&own.sockets, &real.join("run/control.sock")));
+        assert!(!covers(&own.sockets, &real.join("run/declare.sock")));
+    }
+}

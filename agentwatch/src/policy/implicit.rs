@@ -1,0 +1,215 @@
+//! What no rule can open: the guard on delegates, and agentwatch's own files.
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use agentwatch_common::rules::guard;
+
+use super::{AddressPattern, Agent, Guard, Mode, Operation, Policy, Target, address::AddressKind};
+use crate::event::Op;
+use crate::matcher::{GlobError, PathGlob};
+
+/// Unix sockets of those who start programs for whoever asks. Paths are those of the sockets themselves: `/var/run` is a
+/// link to `/run`.
+pub const DELEGATE_SOCKETS: &[&str] = &[
+    // Container engines.
+    "/run/docker.sock",
+    "/run/docker/*.sock",
+    "/run/user/*/docker.sock",
+    "/run/containerd/*.sock*",
+    "/run/docker/containerd/*.sock*",
+    "/run/k3s/containerd/*.sock*",
+    "/run/crio/*.sock",
+    "/run/podman/*.sock",
+    "/run/user/*/podman/*.sock",
+    "/run/buildkit/*.sock",
+    "/run/user/*/buildkit/*.sock",
+    "/run/libvirt/*sock*",
+    "/var/lib/lxd/unix.socket",
+    "/var/snap/lxd/common/lxd/unix.socket",
+    "/var/lib/incus/unix.socket",
+    // systemd, by itself and by D-Bus.
+    "/run/systemd/private",
+    "/run/user/*/systemd/private",
+    "/run/dbus/system_bus_socket",
+    "/run/user/*/bus",
+    // Terminals that somebody else opened.
+    "/tmp/tmux-*/*",
+    "/run/tmux/*/*",
+    "/run/user/*/tmux-*/*",
+    "/run/screen/S-*/*",
+    "/run/user/*/zellij/**",
+];
+
+/// Files and folders in which orders are left for cron and at.
+pub const DELEGATE_SPOOLS: &[&str] = &[
+    "/var/spool/cron",
+    "/var/spool/at",
+    "/var/spool/anacron",
+    "/etc/crontab",
+    "/etc/anacrontab",
+    "/etc/cron.d",
+    "/etc/cron.hourly",
+    "/etc/cron.daily",
+    "/etc/cron.weekly",
+    "/etc/cron.monthly",
+];
+
+/// The list, as patterns.
+static DELEGATES: LazyLock<[Vec<PathGlob>; 2]> = LazyLock::new(|| {
+    // A test reads every one of them.
+    let globs = |texts: &[&str]| texts.iter().filter_map(|text| PathGlob::parse(text).ok()).collect();
+    [globs(DELEGATE_SOCKETS), globs(DELEGATE_SPOOLS)]
+});
+
+/// What changes a file.
+pub const CHANGES: &[Op] = &[Op::Write, Op::Delete];
+/// What asks somebody.
+pub const ASKS: &[Op] = &[Op::Connect];
+/// Both.
+pub const CHANGES_AND_ASKS: &[Op] = &[Op::Write, Op::Delete, Op::Connect];
+
+/// agentwatch's own files and sockets, which the daemon knows: empty where there is no daemon.
+#[derive(Clone, Debug, Default)]
+pub struct Own {
+    /// What no session changes.
+    pub files: Vec<PathGlob>,
+    /// To what no session connects.
+    pub sockets: Vec<PathGlob>,
+}
+
+/// A pattern for a path as it is, and for all below it.
+///
+/// # Errors
+/// It is not absolute, not plain, not UTF-8, or too long.
+pub fn literal(path: &Path) -> Result<PathGlob, GlobError> {
+    let text = path.to_str().unwrap_or_default();
+    let escaped = text.chars().fold(String::with_capacity(text.len()), |mut escaped, character| {
+        if "*?[]{},\\".contains(character) {
+            escaped.push('\\');
+        }
+        escaped.push(character);
+        escaped
+    });
+    PathGlob::parse(&escaped)
+}
+
+/// What protects something whatever the rules say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// A guard.
+    Guard(Guard),
+    /// It is agentwatch's own.
+    Own,
+}
+
+impl Protection {
+    /// Its number in the kernel's tables: see [`guard`].
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::Guard(guard) => guard.number(),
+            Self::Own => guard::OWN,
+        }
+    }
+}
+
+impl Protection {
+    /// What events name as the rule.
+    #[must_use]
+    pub fn rule_name(self) -> String {
+        let name = match self {
+            Self::Guard(guard) => guard.as_str(),
+            Self::Own => "agentwatch",
+        };
+        format!("guard: {name}")
+    }
+}
+
+/// Paths and addresses that are protected from some operations of an agent.
+#[derive(Clone, Copy, Debug)]
+pub struct Protected<'p> {
+    /// By what.
+    pub by: Protection,
+    /// From what.
+    pub ops: &'static [Op],
+    /// Paths.
+    pub paths: &'p [PathGlob],
+    /// More of them, as the policy has them.
+    pub more: &'p [AddressPattern],
+}
+
+impl Protected<'_> {
+    /// All paths.
+    pub fn globs(&self) -> impl Iterator<Item = &PathGlob> {
+        let more = self.more.iter().filter_map(|pattern| match pattern.kind() {
+            AddressKind::UnixPath(glob) => Some(glob),
+            _ => None,
+        });
+        self.paths.iter().chain(more)
+    }
+
+    fn covers(&self, operation: &Operation) -> bool {
+        let path = |path: &[u8]| self.globs().any(|glob| glob.matches(path));
+        self.ops.contains(&operation.op)
+            && match &operation.target {
+                Target::Path(target) => path(target),
+                Target::Address(address) => {
+                    // A path in `paths` reads the same as an address.
+                    let here = match address {
+                        super::Address::Unix(super::address::Unix::Path(target)) => path(target),
+                        _ => false,
+                    };
+                    here || self.more.iter().any(|pattern| pattern.matches(address))
+                }
+                Target::Command(_) => false,
+            }
+    }
+}
+
+impl Policy {
+    /// What is protected from an agent, in the order in which it is named. Nothing from one that is only observed.
+    #[must_use]
+    pub fn protected<'p>(&'p self, agent: &'p Agent) -> Vec<Protected<'p>> {
+        if agent.spec.mode == Mode::Observe {
+            return Vec::new();
+        }
+        let own = |ops, paths| Protected { by: Protection::Own, ops, paths, more: &[] };
+        let mut all = vec![own(CHANGES, self.own.files.as_slice()), own(ASKS, &self.own.sockets)];
+        if agent.guards(Guard::Delegate) {
+            let [sockets, spools] = &*DELEGATES;
+            let by = Protection::Guard(Guard::Delegate);
+            all.push(Protected { by, ops: ASKS, paths: sockets, more: &[] });
+            all.push(Protected { by, ops: CHANGES, paths: spools, more: &[] });
+            all.push(Protected { by, ops: CHANGES_AND_ASKS, paths: &[], more: &agent.delegates });
+        }
+        all.retain(|one| !one.paths.is_empty() || !one.more.is_empty());
+        all
+    }
+
+    /// What protects the target of an operation from an agent. The operation's address must be in canonical form.
+    pub(super) fn protection(&self, agent: &Agent, operation: &Operation) -> Option<Protection> {
+        self.protected(agent).iter().find(|one| one.covers(operation)).map(|one| one.by)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pattern_of_the_list_can_be_read() {
+        for text in DELEGATE_SOCKETS.iter().chain(DELEGATE_SPOOLS) {
+            PathGlob::parse(text).unwrap_or_else(|problem| panic!("{text}: {problem}"));
+        }
+        assert_eq!(DELEGATES.each_ref().map(Vec::len), [DELEGATE_SOCKETS.len(), DELEGATE_SPOOLS.len()]);
+    }
+
+    #[test]
+    fn a_path_stands_for_itself_and_what_is_below() {
+        let glob = literal(Path::new("/srv/a[b]{c,d}*\\x")).unwrap();
+        assert!(glob.matches(b"/srv/a[b]{c,d}*\\x") && glob.matches(b"/srv/a[b]{c,d}*\\x/y"));
+        assert!(!glob.matches(b"/srv/abc\\x") && !glob.matches(b"/srv"));
+        assert!(literal(Path::new("relative")).is_err());
+    }
+}
