@@ -50,24 +50,22 @@ impl Facts {
 /// Reports an act that a guard is about; gives what the hook returns. What has no buffer is refused all the same.
 #[inline(always)]
 fn report(member: &Member, number: u32, judgement: Judgement, facts: Facts, place: Option<Place>) -> i32 {
-    if let Some(record) = Record::take::<GuardBody>(member, RecordKind::Guard) {
-        let body = record.body::<GuardBody>();
-        fill!(
-            body,
-            target_start_ns: facts.start_ns,
-            target_pid: facts.pid,
-            detail: facts.detail,
-            act: facts.act.raw(),
-            guard: number as u8,
-        );
-        if let Some(place) = place {
-            path::append(&record, place, part!(body, path), part!(body, path_fs));
-        }
-        record.judged(&judgement);
-        record.submit(member, RecordKind::Guard, path::used(record.walk()));
-        record.release();
+    let Some(record) = Record::take::<GuardBody>(member, RecordKind::Guard) else {
+        return judgement.carry_out();
+    };
+    let body = record.body::<GuardBody>();
+    fill!(
+        body,
+        target_start_ns: facts.start_ns,
+        target_pid: facts.pid,
+        detail: facts.detail,
+        act: facts.act.raw(),
+        guard: number as u8,
+    );
+    if let Some(place) = place {
+        path::append(&record, place, part!(body, path), part!(body, path_fs));
     }
-    judgement.carry_out()
+    record.finish(member, RecordKind::Guard, &judgement)
 }
 
 /// The same where the guard alone decides.

@@ -4,10 +4,11 @@ use agentwatch_common::{kind::RecordKind, rules::guard};
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 
 use crate::{
-    file::{Facts, report_one, report_two, report_with_text},
+    file::{Facts, begin, report_one, report_two, report_with_text},
     judge::Court,
     kernel::{Address, offset, pointer},
-    path::Place,
+    path::{self, Place},
+    record::part,
     session::Member,
 };
 
@@ -67,5 +68,9 @@ fn refuse_quietly(sb: Address) -> i32 {
         return 0;
     }
     let place = Place { mnt: core::ptr::null(), dentry: pointer(sb, offset!(super_block_s_root)) };
-    report_one(&member, RecordKind::Mount, place, facts, 0)
+    let Some((record, body)) = begin(&member, RecordKind::Mount, place, facts) else {
+        return facts.decided.carry_out();
+    };
+    path::append_one(&record, place, part!(body, path));
+    record.finish(&member, RecordKind::Mount, &facts.decided)
 }

@@ -319,6 +319,11 @@ fn what_is_agentwatchs_own_is_left_alone() -> Result<()> {
             let name = new.display().to_string();
             Case::of(&["create", &name], Kind::FileCreate, rule).check_refused_to(daemon, agent)?;
             ensure!(!new.exists(), "{name} was made");
+            // Another folder in its place would be another policy.
+            let folder = place.policy().parent().context("no folder")?.display().to_string();
+            let away = format!("{folder}-away");
+            Case::of(&["rename", &folder, &away], Kind::FileRename, rule).check_refused_to(daemon, agent)?;
+            ensure!(place.policy().exists(), "the folder was moved away");
             let socket = place.run_dir().join("control.sock").display().to_string();
             Case::of(&["connect", &socket], Kind::NetConnect, rule).check_refused_to(daemon, agent)?;
         }

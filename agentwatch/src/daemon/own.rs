@@ -7,9 +7,9 @@ use std::{
 
 use crate::{
     kernel::PIN_ROOT,
-    matcher::PathGlob,
+    matcher::{GlobError, PathGlob},
     paths::Paths,
-    policy::{Own, literal},
+    policy::{Own, exact, literal},
 };
 
 /// Those of a daemon with these folders and this policy. The socket for declarations is open to everybody.
@@ -19,12 +19,29 @@ use crate::{
 pub fn own(paths: &Paths, policy: Option<&Path>) -> io::Result<Own> {
     let program = std::env::current_exe().ok();
     let files = [Some(Path::new(PIN_ROOT)), Some(&paths.state), Some(&paths.run), policy, program.as_deref()];
-    let files = files.into_iter().flatten().collect::<Vec<_>>();
-    Ok(Own { files: patterns(&files)?, sockets: patterns(&[&paths.control_socket()])? })
+    let files = names(&files.into_iter().flatten().collect::<Vec<_>>())?;
+    let mut folders: Vec<PathBuf> =
+        files.iter().flat_map(|file| file.ancestors().skip(1)).map(Path::to_owned).collect();
+    folders.sort();
+    folders.dedup();
+    folders.retain(|folder| folder.parent().is_some());
+    let sockets = names(&[&paths.control_socket()])?;
+    Ok(Own {
+        files: patterns(&files, literal)?,
+        folders: patterns(&folders, exact)?,
+        sockets: patterns(&sockets, literal)?,
+    })
 }
 
-/// Patterns for paths, by the names that they are given by and those that they have in the kernel's eyes.
-fn patterns(paths: &[&Path]) -> io::Result<Vec<PathGlob>> {
+fn patterns(
+    paths: &[PathBuf],
+    pattern: fn(&Path) -> Result<PathGlob, GlobError>,
+) -> io::Result<Vec<PathGlob>> {
+    paths.iter().map(|path| pattern(path).map_err(|problem| refused(path, &problem))).collect()
+}
+
+/// The names that paths are given by, and those that they have in the kernel's eyes.
+fn names(paths: &[&Path]) -> io::Result<Vec<PathBuf>> {
     let mut names: Vec<PathBuf> = Vec::new();
     for path in paths {
         names.push(std::path::absolute(path)?);
@@ -35,7 +52,7 @@ fn patterns(paths: &[&Path]) -> io::Result<Vec<PathGlob>> {
     }
     names.sort();
     names.dedup();
-    names.iter().map(|name| literal(name).map_err(|problem| refused(name, &problem))).collect()
+    Ok(names)
 }
 
 fn refused(path: &Path, problem: &dyn std::fmt::Display) -> io::Error {
@@ -69,6 +86,11 @@ mod tests {
             assert!(covers(&own.files, path), "{}", path.display());
         }
         assert!(!covers(&own.files, &real) && !covers(&own.files, Path::new("/sys/fs/bpf/other")));
+        for folder in [real.as_path(), Path::new("/sys/fs/bpf"), Path::new("/sys")] {
+            assert!(covers(&own.folders, folder), "{}", folder.display());
+            assert!(!covers(&own.folders, &folder.join("other")), "{}", folder.display());
+        }
+        assert!(!covers(&own.folders, Path::new("/")));
         assert!(covers(&own.sockets, &real.join("run/control.sock")));
         assert!(!covers(&own.sockets, &real.join("run/declare.sock")));
     }

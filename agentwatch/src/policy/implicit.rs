@@ -74,6 +74,8 @@ pub const CHANGES_AND_ASKS: &[Op] = &[Op::Write, Op::Delete, Op::Connect];
 pub struct Own {
     /// What no session changes.
     pub files: Vec<PathGlob>,
+    /// The folders above them, which no session moves away: another in their place would be another policy.
+    pub folders: Vec<PathGlob>,
     /// To what no session connects.
     pub sockets: Vec<PathGlob>,
 }
@@ -83,15 +85,30 @@ pub struct Own {
 /// # Errors
 /// It is not absolute, not plain, not UTF-8, or too long.
 pub fn literal(path: &Path) -> Result<PathGlob, GlobError> {
-    let text = path.to_str().unwrap_or_default();
-    let escaped = text.chars().fold(String::with_capacity(text.len()), |mut escaped, character| {
-        if "*?[]{},\\".contains(character) {
-            escaped.push('\\');
+    PathGlob::parse(&escaped(path).collect::<String>())
+}
+
+/// A pattern for a path as it is, without what is below it.
+///
+/// # Errors
+/// As [`literal`].
+pub fn exact(path: &Path) -> Result<PathGlob, GlobError> {
+    // A pattern with a wildcard, if only a class of one letter, is one for itself alone.
+    let mut open = true;
+    let texts = escaped(path).map(|text| {
+        if open && text.chars().all(|one| one.is_ascii_alphanumeric()) {
+            open = false;
+            return format!("[{text}]");
         }
-        escaped.push(character);
-        escaped
+        text
     });
-    PathGlob::parse(&escaped)
+    PathGlob::parse(&texts.collect::<String>())
+}
+
+/// The characters of a path, each as what stands for it in a pattern.
+fn escaped(path: &Path) -> impl Iterator<Item = String> {
+    let text = path.to_str().unwrap_or_default();
+    text.chars().map(|one| if "*?[]{},\\".contains(one) { format!("\\{one}") } else { one.to_string() })
 }
 
 /// What protects something whatever the rules say.
@@ -175,7 +192,11 @@ impl Policy {
             return Vec::new();
         }
         let own = |ops, paths| Protected { by: Protection::Own, ops, paths, more: &[] };
-        let mut all = vec![own(CHANGES, self.own.files.as_slice()), own(ASKS, &self.own.sockets)];
+        let mut all = vec![
+            own(CHANGES, self.own.files.as_slice()),
+            own(&[Op::Delete], &self.own.folders),
+            own(ASKS, &self.own.sockets),
+        ];
         if agent.guards(Guard::Delegate) {
             let [sockets, spools] = &*DELEGATES;
             let by = Protection::Guard(Guard::Delegate);
@@ -211,5 +232,10 @@ mod tests {
         assert!(glob.matches(b"/srv/a[b]{c,d}*\\x") && glob.matches(b"/srv/a[b]{c,d}*\\x/y"));
         assert!(!glob.matches(b"/srv/abc\\x") && !glob.matches(b"/srv"));
         assert!(literal(Path::new("relative")).is_err());
+        for path in ["/srv/a[b]{c,d}*\\x", "/etc", "/-/\u{e4}"] {
+            let glob = exact(Path::new(path)).unwrap();
+            assert!(glob.matches(path.as_bytes()), "{}", glob.text());
+            assert!(path == "/-/\u{e4}" || !glob.matches(format!("{path}/y").as_bytes()), "{}", glob.text());
+        }
     }
 }

@@ -30,7 +30,7 @@ pub use self::diagnostic::{Code, Diagnostic, Problems, Severity};
 pub use self::diff::{Change, Changes, DecisionChange, Kind, Side, changes};
 pub use self::enforce::enforceable;
 pub use self::evaluate::{By, Decision, SCRATCH, SINKS, TERMINALS, plan_may_write, verdict};
-pub use self::implicit::{Own, Protected, Protection, literal};
+pub use self::implicit::{Own, Protected, Protection, exact, literal};
 pub use self::model::{
     Action, Agent, At, Breaker, Case, Containment, Expect, Guard, GuardSetting, MODE_UNDECLARED, Policy,
     Resource, Rule, Trigger, Window,

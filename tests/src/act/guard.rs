@@ -73,6 +73,8 @@ pub enum Attempt {
     Create { path: PathBuf },
     /// Removes a file
     Remove { path: PathBuf },
+    /// Gives something another name
+    Rename { path: PathBuf, to: PathBuf },
 }
 
 impl Act {
@@ -117,6 +119,7 @@ impl Attempt {
             Self::Connect { path } => std::os::unix::net::UnixStream::connect(path).map(drop),
             Self::Create { path } => OpenOptions::new().write(true).create_new(true).open(path).map(drop),
             Self::Remove { path } => std::fs::remove_file(path),
+            Self::Rename { path, to } => std::fs::rename(path, to),
         }
     }
 }

@@ -17,7 +17,8 @@ fn read(text: String) -> Policy {
     let context = Context { users: &Users::default(), now_ns: 0 };
     let mut policy = policy_of(vec![source], context).unwrap_or_else(|problems| panic!("{problems}")).0;
     let own = |path| vec![crate::policy::literal(std::path::Path::new(path)).unwrap()];
-    policy.own = crate::policy::Own { files: own("/r/a"), sockets: own("/r/s") };
+    let folders = vec![crate::policy::exact(std::path::Path::new("/r")).unwrap()];
+    policy.own = crate::policy::Own { files: own("/r/a"), folders, sockets: own("/r/s") };
     policy
 }
 
@@ -342,6 +343,8 @@ fn no_rule_opens_what_is_protected() {
     assert_eq!(decided(Op::Write, "/etc/cron.d/y"), refused(guard::DELEGATE));
     assert_eq!(decided(Op::Write, "/etc/cron.d/x"), (2, Verdict::Killed.raw()));
     assert_eq!(decided(Op::Delete, "/r/a/b"), refused(guard::OWN));
+    assert_eq!(decided(Op::Delete, "/r"), refused(guard::OWN));
+    assert_eq!(decided(Op::Write, "/r"), (1, Verdict::Allowed.raw()));
     assert_eq!(decided(Op::Connect, "/r/s"), refused(guard::OWN));
     assert_eq!(decided(Op::Connect, "/r/t"), (1, Verdict::Allowed.raw()));
     agree(&policy, &tables, &["a"], &[Text::Path(b"/etc/cron.d/x"), Text::Path(b"/r/a/b")], BEGIN);
