@@ -30,6 +30,9 @@ pub const PROCESSES: u32 = 65_536;
 /// Sessions, ended ones included until the daemon removes them. Past it a new one is begun all the same,
 /// but a daemon that restarts will not know its parent.
 pub const SESSIONS: u32 = 16_384;
+/// Pairs of a session and one inside it for which there is a number of both. Past it the inner one is judged as the
+/// outer one is.
+pub const NESTED: u32 = 4096;
 /// Cgroups that belong to a session. Past it a new cgroup is not followed and the loss is counted.
 pub const CGROUPS: u32 = 8_192;
 /// Agents that the matching automaton can name.

@@ -15,7 +15,8 @@ pub struct ProcessEntry {
     pub start_ns: u64,
     /// The same in clock ticks of 10 ms, as `/proc/PID/stat` has it. Compared only while `start_ns` is 0.
     pub start_ticks: u64,
-    /// Number of the session's agent: see [`crate::rules::agent_number`].
+    /// Number by which the process is judged: that of its session's agent (see [`crate::rules::agent_number`]), and in a
+    /// session inside another one that stands for both (see [`NestedKey`]).
     pub agent: u32,
     /// [`process_flag`].
     pub flags: u32,
@@ -75,6 +76,17 @@ pub struct CgroupEntry {
     pub agent: u32,
     /// Padding, zero.
     pub pad: u32,
+}
+
+/// Key of the map `NESTED`, whose value is the number by which a session inside another is judged: by the rules of both.
+/// Where a pair is not there, a session inside one that is judged is judged as that one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct NestedKey {
+    /// The number by which the outer one is judged.
+    pub outer: u32,
+    /// The number of the inner one's agent.
+    pub inner: u32,
 }
 
 /// Key of the map `LOSSES`; the value counts.
@@ -158,6 +170,7 @@ const _: () = {
     assert!(size_of::<ProcessEntry>() == 40);
     assert!(size_of::<SessionEntry>() == 32);
     assert!(size_of::<CgroupEntry>() == 16);
+    assert!(size_of::<NestedKey>() == 8);
     assert!(size_of::<LossKey>() == 16);
     // Indices are masked in the kernel.
     assert!(AUTOMATON_STATES.is_power_of_two() && AUTOMATON_ENTRIES.is_power_of_two());

@@ -112,7 +112,12 @@ fn report(member: &Member, image: &Image) {
     if member.flags & process_flag::BEGUN != 0 {
         // SAFETY: a copy of plain data.
         if let Some(session) = unsafe { SESSIONS.get(member.session) } {
-            fill!(body, parent_session: session.parent, attribution: session.attribution);
+            fill!(
+                body,
+                agent: session.agent,
+                parent_session: session.parent,
+                attribution: session.attribution,
+            );
         }
     }
     record.submit(member, RecordKind::Exec, at + args_len);

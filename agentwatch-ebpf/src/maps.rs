@@ -2,7 +2,7 @@
 
 use agentwatch_common::{
     limits,
-    maps::{Automaton, CgroupEntry, LossKey, ProcessEntry, SessionEntry, control},
+    maps::{Automaton, CgroupEntry, LossKey, NestedKey, ProcessEntry, SessionEntry, control},
     offsets::Offsets,
     rules::{
         self, Choice, Decision, DecisionKey, NetRange, NetRow, PrefixKey, RuleAutomaton, RuleSteps, View,
@@ -37,6 +37,9 @@ pub static SESSIONS: HashMap<u64, SessionEntry> = HashMap::pinned(limits::SESSIO
 /// Cgroups whose processes belong to a session, by cgroup id.
 #[map]
 pub static CGROUPS: HashMap<u64, CgroupEntry> = HashMap::pinned(limits::CGROUPS, 0);
+/// By what a session inside another is judged.
+#[map]
+pub static NESTED: HashMap<NestedKey, u32> = HashMap::pinned(limits::NESTED, 0);
 /// Users whose processes become sessions: user id to index of the agent.
 #[map]
 pub static USERS: HashMap<u32, u32> = HashMap::pinned(limits::USERS, 0);

@@ -43,7 +43,14 @@ pub fn process_recognise(ctx: LsmContext) -> i32 {
     // Before it may become another session's: what a session starts it answers for.
     if let Some(member) = Member::current() {
         let mut found = Found { judgement: Judgement::NONE, end: 0 };
+        let before = control_word(control::POLICY);
         judge_command(&member, &image, &mut found);
+        // It may have slept while another policy came into force, and a third was put where it read.
+        if control_word(control::POLICY) != before {
+            found = Found { judgement: Judgement::NONE, end: 0 };
+            judge_command(&member, &image, &mut found);
+        }
+        note_command(&member, &found);
         if found.judgement.refuses() {
             // It ends before its first instruction, on some kernels before the exec is through.
             report_refusal(&member, &image, &found);
@@ -83,6 +90,11 @@ fn judge_command(member: &Member, image: &Incoming, found: &mut Found) {
         }
         None => (court.undecided(), 0),
     };
+}
+
+/// Keeps what was decided for the event of the exec; a refusal has an event of its own.
+#[inline(always)]
+fn note_command(member: &Member, found: &Found) {
     let noted = if found.judgement.refuses() {
         Judgement::NONE
     } else {
@@ -151,7 +163,13 @@ fn attribute(image: &Incoming) {
         } else {
             start(
                 image,
-                &Beginning { parent: 0, matched, attribution: Attribution::MatchedExec, told_by_exec: BEGUN },
+                &Beginning {
+                    outer: 0,
+                    parent: 0,
+                    matched,
+                    attribution: Attribution::MatchedExec,
+                    told_by_exec: BEGUN,
+                },
             );
         }
         return;
@@ -163,6 +181,7 @@ fn attribute(image: &Incoming) {
         start(
             image,
             &Beginning {
+                outer: member.agent,
                 parent: member.session,
                 matched,
                 attribution: Attribution::MatchedExec,
@@ -183,7 +202,8 @@ fn stays(member: &Member, image: &Incoming, matched: u32) -> bool {
     matched == 0
         || member.flags & (process_flag::LAUNCHING | process_flag::ROOT) != 0
         || member.flags >> process_flag::MATCHED_SHIFT == matched
-        || (session::agent_number(matched.wrapping_sub(1)) == member.agent && !image.named_as_itself(matched))
+        || (session::agent_number(matched.wrapping_sub(1)) == session::own_agent(member)
+            && !image.named_as_itself(matched))
 }
 
 /// Begins a session with the process that runs now.
@@ -206,7 +226,13 @@ fn join_quietly(image: &Incoming) {
         let matched = agent + 1;
         start(
             image,
-            &Beginning { parent: 0, matched, attribution: Attribution::MatchedUser, told_by_exec: BEGUN },
+            &Beginning {
+                outer: 0,
+                parent: 0,
+                matched,
+                attribution: Attribution::MatchedUser,
+                told_by_exec: BEGUN,
+            },
         );
     }
 }

@@ -2,7 +2,8 @@
 
 use agentwatch_common::{
     kind::{Attribution, LossReason, RecordKind},
-    maps::{ProcessEntry, SessionEntry, control, process_flag},
+    maps::{NestedKey, ProcessEntry, SessionEntry, control, process_flag},
+    rules::{SLOTS, ViewKey},
 };
 use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid,
@@ -13,7 +14,7 @@ use crate::{
     atomic,
     judge::Judgement,
     kernel::field,
-    maps::{AGENT_NUMBERS, CONTROL, PROCESSES, SESSIONS},
+    maps::{AGENT_NUMBERS, CONTROL, NESTED, PROCESSES, SESSIONS, VIEWS},
     record::{ANY, count_loss},
 };
 
@@ -33,7 +34,7 @@ pub struct Member {
     pub pid: u32,
     /// Thread id.
     pub tid: u32,
-    /// Number of the session's agent.
+    /// Number by which the process is judged: see [`ProcessEntry::agent`].
     pub agent: u32,
     /// [`process_flag`].
     pub flags: u32,
@@ -163,8 +164,33 @@ pub fn zero() -> u32 {
     control_word(control::ZERO) as u32
 }
 
+/// The number of a session's own agent, by whatever number its processes are judged.
+#[inline(always)]
+pub fn own_agent(member: &Member) -> u32 {
+    // SAFETY: a copy of plain data.
+    unsafe { SESSIONS.get(member.session) }.map_or(member.agent, |session| session.agent)
+}
+
+/// The number by which a session of the agent `inner` is judged that begins where `outer` is: never less strictly than
+/// that one was. 0 stands for nobody.
+#[inline(always)]
+fn judged_as(outer: u32, inner: u32) -> u32 {
+    if outer == 0 || outer == inner {
+        return inner;
+    }
+    // SAFETY: a copy of plain data.
+    if let Some(both) = unsafe { NESTED.get(NestedKey { outer, inner }) } {
+        return *both;
+    }
+    let slot = control_word(control::POLICY) as u32 & (SLOTS - 1);
+    // SAFETY: nothing of it is read.
+    if unsafe { VIEWS.get(ViewKey { agent: outer, slot }) }.is_some() { outer } else { inner }
+}
+
 /// What a new session begins with.
 pub struct Beginning {
+    /// Number by which the session is judged in which it begins, or 0.
+    pub outer: u32,
     /// Session in which it begins, or 0.
     pub parent: u64,
     /// Index of its agent, plus one.
@@ -196,7 +222,7 @@ pub fn begin(pid: u32, start_ns: u64, beginning: &Beginning) -> Option<u64> {
     let _ = SESSIONS.insert(session, entry, ANY);
     let flags =
         process_flag::ROOT | beginning.told_by_exec | beginning.matched << process_flag::MATCHED_SHIFT;
-    join(pid, start_ns, session, agent, flags).then_some(session)
+    join(pid, start_ns, session, judged_as(beginning.outer, agent), flags).then_some(session)
 }
 
 /// Puts a process into a session; counts a loss where there is no room.

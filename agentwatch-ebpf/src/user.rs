@@ -41,8 +41,8 @@ pub fn user_change(ctx: LsmContext) -> i32 {
     let task = current_task();
     // SAFETY: a typed read of the current task (see `field!`).
     let pid = unsafe { field!(task, task_tgid, u32) };
-    let beginning =
-        Beginning { parent: 0, matched: agent + 1, attribution: Attribution::MatchedUser, told_by_exec: 0 };
+    let attribution = Attribution::MatchedUser;
+    let beginning = Beginning { outer: 0, parent: 0, matched: agent + 1, attribution, told_by_exec: 0 };
     if let Some(session) = session::begin(pid, process_start(task), &beginning) {
         let agent = session::agent_number(agent);
         let found = agentwatch_common::maps::CgroupEntry { session, agent, pad: 0 };

@@ -9,6 +9,7 @@ mod enforcement;
 mod files;
 mod guards;
 mod load;
+mod nested;
 mod network;
 mod older;
 mod outsiders;

@@ -14,10 +14,12 @@ use agentwatch_common::{
 use super::facts;
 use crate::{
     adopt::{self, Adoption, Enclosing, ProcId, ProcSnapshot, Root},
+    agents::AgentTable,
     attribution::{Attribution, Process},
     control::state::Recognised,
     event::Event,
     kernel::maps::{Maps, Shared},
+    policy::Mode,
 };
 
 /// Where the unified hierarchy is mounted.
@@ -65,35 +67,68 @@ pub fn adopt_running(
         let session_of = |id: ProcId| marked.get(&id.pid).filter(|entry| is_process(entry, id));
         let table = std::sync::Arc::clone(&state.table);
         let plan =
-            adopt::plan(&snapshot, &table, &|id| session_of(id).map(|entry| table.with_number(entry.agent)));
+            adopt::plan(&snapshot, &table, &|id| session_of(id).map(|entry| own_agent(maps, &table, entry)));
         if plan.is_empty() {
             break;
         }
-        let mut begun: Vec<u64> = Vec::new();
+        let mut begun: Vec<Judged> = Vec::new();
         for adoption in &plan.adoptions {
             let parent = match adoption.parent {
                 Some(Enclosing::Adoption(index)) => begun.get(index).copied(),
-                Some(Enclosing::SessionOf(id)) => session_of(id).map(|entry| entry.session),
+                Some(Enclosing::SessionOf(id)) => session_of(id).map(Judged::of),
                 None => None,
             };
             let number = begin(maps, state, numbers, adoption, parent, &mut cgroups, now_ns, out);
-            begun.push(number);
+            let judged = Judged { session: number, agent: judged_as(maps, state, parent, adoption.agent) };
+            begun.push(judged);
             for member in &adoption.members {
                 let root = adoption.root == Root::Process(*member);
-                joined += usize::from(mark(maps, state, *member, number, adoption.agent, root, now_ns, out));
+                joined += usize::from(mark(maps, state, *member, judged, root, now_ns, out));
             }
         }
         for join in &plan.joins {
             if let Some(entry) = session_of(join.session_of) {
-                let (number, agent) = (entry.session, table.with_number(entry.agent));
-                joined += usize::from(mark(maps, state, join.process, number, agent, false, now_ns, out));
+                let judged = Judged::of(entry);
+                joined += usize::from(mark(maps, state, join.process, judged, false, now_ns, out));
             }
         }
     }
     joined
 }
 
-/// An entry for a process that the daemon puts into a session; `agent` is the agent's number.
+/// A session, and the number by which its processes are judged.
+#[derive(Clone, Copy, Debug)]
+struct Judged {
+    session: u64,
+    agent: u32,
+}
+
+impl Judged {
+    const fn of(entry: &ProcessEntry) -> Self {
+        Self { session: entry.session, agent: entry.agent }
+    }
+}
+
+/// The number by which a session of an agent is judged that begins inside another, as the kernel has it: never less
+/// strictly than that one is.
+fn judged_as(maps: &Maps, state: &Attribution, outer: Option<Judged>, agent: u32) -> u32 {
+    let inner = state.table.number_of(agent);
+    let Some(Judged { agent: outer, .. }) = outer.filter(|outer| outer.agent != inner) else { return inner };
+    if let Some(both) = maps.nested(outer, inner) {
+        return both;
+    }
+    // A number that is no agent's stands for several.
+    let known = state.table.get(state.table.with_number(outer));
+    if known.is_none_or(|agent| agent.mode != Mode::Observe) { outer } else { inner }
+}
+
+/// The session's own agent, by whatever number its processes are judged.
+fn own_agent(maps: &Maps, table: &AgentTable, entry: &ProcessEntry) -> u32 {
+    let session = maps.sessions.get(&entry.session, 0).ok();
+    table.with_number(session.map_or(entry.agent, |Shared(session)| session.agent))
+}
+
+/// An entry for a process that the daemon puts into a session; `agent` is the number by which it is judged.
 fn process_entry(session: u64, id: ProcId, agent: u32, flags: u32) -> ProcessEntry {
     ProcessEntry { session, start_ticks: id.start_ticks, agent, flags, ..ProcessEntry::default() }
 }
@@ -111,7 +146,7 @@ fn begin(
     state: &mut Attribution,
     numbers: &mut Numbers,
     adoption: &Adoption,
-    parent: Option<u64>,
+    parent: Option<Judged>,
     cgroups: &mut HashMap<Vec<u8>, u64>,
     now_ns: u64,
     out: &mut Vec<Event>,
@@ -127,6 +162,7 @@ fn begin(
         Root::Cgroup(_) => adoption.members.first().map_or(0, |id| id.pid),
     };
     let why = why(state, adoption);
+    let parent = parent.map(|parent| parent.session);
     state.begin(number, root_pid, now_ns, adoption.agent, By::Adopted, parent, why);
     keep(maps, state, number, adoption.agent, By::Adopted);
     if let Root::Cgroup(path) = &adoption.root {
@@ -168,19 +204,17 @@ pub fn keep(maps: &mut Maps, state: &Attribution, number: u64, agent: u32, by: B
 }
 
 /// Marks a process as a session's. True where it is, from its next act on.
-#[expect(clippy::too_many_arguments, reason = "the parts of the daemon that it changes")]
 fn mark(
     maps: &mut Maps,
     state: &mut Attribution,
     id: ProcId,
-    number: u64,
-    agent: u32,
+    judged: Judged,
     root: bool,
     now_ns: u64,
     out: &mut Vec<Event>,
 ) -> bool {
     let flags = if root { process_flag::ROOT } else { 0 };
-    let entry = process_entry(number, id, state.table.number_of(agent), flags);
+    let entry = process_entry(judged.session, id, judged.agent, flags);
     if let Err(error) = maps.processes.insert(id.pid, Shared(entry), 0) {
         tracing::warn!(pid = id.pid, %error, "cannot follow a process of a session");
         return false;
@@ -190,7 +224,7 @@ fn mark(
         let _ = maps.processes.remove(&id.pid);
         return false;
     };
-    state.add_process(id.pid, Process::seen(number, &seen), now_ns, out);
+    state.add_process(id.pid, Process::seen(judged.session, &seen), now_ns, out);
     true
 }
 
@@ -207,9 +241,10 @@ pub fn launch(
     let number = numbers.next();
     let before =
         maps.processes.get(&id.pid, 0).ok().map(|Shared(entry)| entry).filter(|entry| is_process(entry, id));
-    let parent = before.map(|entry| entry.session);
+    let before = before.as_ref().map(Judged::of);
+    let parent = before.map(|before| before.session);
     let flags = process_flag::ROOT | process_flag::LAUNCHING;
-    let entry = process_entry(number, id, state.table.number_of(agent), flags);
+    let entry = process_entry(number, id, judged_as(maps, state, before, agent), flags);
     state.begin(number, id.pid, now_ns, agent, By::Launched, parent, None);
     keep(maps, state, number, agent, By::Launched);
     maps.processes.insert(id.pid, Shared(entry), 0).ok()?;

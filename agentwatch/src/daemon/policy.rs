@@ -126,6 +126,7 @@ impl Loaded {
         }
         let version = rules::put_in_force(maps, rule_maps, &self.compiled, state.host.boot_unix_ns)?;
         state.judges.add(self.compiled.judge(version));
+        maps.set_nested(&self.compiled.pairs)?;
         Ok(PolicyView {
             version,
             hash: Arc::clone(&self.compiled.hash),

@@ -16,7 +16,7 @@ use crate::{
         rules::{Prefix, RuleMaps, SlotTables, empty_automaton, wait_for_programs},
     },
     policy::{
-        self, Policy,
+        self, Pairs, Policy,
         compile::{
             Views, ViewsError,
             net::{self, KnownNames, NetError, NetTables},
@@ -44,6 +44,8 @@ pub enum CompileError {
 pub struct Compiled {
     texts: CompiledRules,
     net: NetTables,
+    /// What sessions inside others are judged by.
+    pub pairs: Pairs,
     /// SHA-256 of its files, in hexadecimal digits.
     pub hash: Arc<str>,
 }
@@ -54,11 +56,22 @@ impl Compiled {
     /// # Errors
     /// It does not fit the kernel's tables.
     pub fn new(policy: &Policy) -> Result<Self, CompileError> {
+        let (nested, pairs) = policy::nested(policy);
+        Self::of(&nested, pairs).or_else(|error| {
+            if nested.agents.len() == policy.agents.len() {
+                return Err(error);
+            }
+            tracing::warn!("sessions inside others are held to the rules of the outer one only: {error}");
+            Self::of(policy, Pairs::new())
+        })
+    }
+
+    fn of(policy: &Policy, pairs: Pairs) -> Result<Self, CompileError> {
         let views = Views::new(policy)?;
         let texts = texts::compile(policy, &views)?;
         let net = net::compile(policy, &views, &KnownNames::new())?;
         let hash = Arc::from(policy::hash(&policy.sources));
-        Ok(Self { texts, net, hash })
+        Ok(Self { texts, net, pairs, hash })
     }
 
     /// What events say of it.
@@ -112,7 +125,10 @@ fn slot_tables(compiled: &Compiled) -> SlotTables<'_> {
     SlotTables {
         automaton,
         steps,
-        views: compiled.texts.views.iter().map(|(name, view)| (agent_number(name), *view)).collect(),
+        views: (compiled.texts.views.iter())
+            .filter(|(_, view)| *view != CompiledRules::OTHERS)
+            .map(|(name, view)| (agent_number(name), *view))
+            .collect(),
         decisions: &compiled.texts.decisions,
         windows: &compiled.texts.windows,
         prefixes: v4.chain(v6).collect(),

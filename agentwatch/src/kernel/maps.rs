@@ -1,11 +1,14 @@
 //! The kernel's tables, opened by their pins.
 
 use std::{
+    collections::BTreeMap,
     os::fd::{AsRawFd as _, BorrowedFd},
     path::{Path, PathBuf},
 };
 
-use agentwatch_common::maps::{Automaton, CgroupEntry, LossKey, ProcessEntry, SessionEntry, control};
+use agentwatch_common::maps::{
+    Automaton, CgroupEntry, LossKey, NestedKey, ProcessEntry, SessionEntry, control,
+};
 use aya::{
     Pod,
     maps::{Array, HashMap, Map, MapData, MapError, RingBuf},
@@ -24,6 +27,8 @@ unsafe impl Pod for Shared<ProcessEntry> {}
 unsafe impl Pod for Shared<SessionEntry> {}
 // SAFETY: as above.
 unsafe impl Pod for Shared<CgroupEntry> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<NestedKey> {}
 // SAFETY: as above.
 unsafe impl Pod for Shared<LossKey> {}
 // SAFETY: as above.
@@ -68,6 +73,8 @@ pub struct Maps {
     pub sessions: Table<u64, Shared<SessionEntry>>,
     /// Cgroups of sessions, by id.
     pub cgroups: Table<u64, Shared<CgroupEntry>>,
+    /// By what sessions inside others are judged.
+    nested: Table<Shared<NestedKey>, u32>,
     /// Users of agents, by user id.
     pub users: Table<u32, u32>,
     /// Losses.
@@ -93,6 +100,7 @@ impl Maps {
             processes: hash(dir, "PROCESSES")?,
             sessions: hash(dir, "SESSIONS")?,
             cgroups: hash(dir, "CGROUPS")?,
+            nested: hash(dir, "NESTED")?,
             users: hash(dir, "USERS")?,
             losses: hash(dir, "LOSSES")?,
             control: array(dir, "CONTROL")?,
@@ -137,6 +145,28 @@ impl Maps {
             set.map_err(|source| KernelError::Map { name: "AGENT_NUMBERS", source })?;
         }
         Ok(())
+    }
+
+    /// Says by what sessions inside others are judged.
+    ///
+    /// # Errors
+    /// The kernel refused, for want of room.
+    pub fn set_nested(&mut self, pairs: &BTreeMap<(u32, u32), u32>) -> Result<(), KernelError> {
+        let named = |source| KernelError::Map { name: "NESTED", source };
+        let old: Vec<_> = self.nested.keys().flatten().collect();
+        for key in old.iter().filter(|Shared(key)| !pairs.contains_key(&(key.outer, key.inner))) {
+            self.nested.remove(key).map_err(named)?;
+        }
+        for (&(outer, inner), both) in pairs {
+            self.nested.insert(Shared(NestedKey { outer, inner }), both, 0).map_err(named)?;
+        }
+        Ok(())
+    }
+
+    /// By what a session is judged that begins inside another, where that was worked out.
+    #[must_use]
+    pub fn nested(&self, outer: u32, inner: u32) -> Option<u32> {
+        self.nested.get(&Shared(NestedKey { outer, inner }), 0).ok()
     }
 
     /// The ring, to be waited for.

@@ -12,6 +12,7 @@ mod evaluate;
 mod implicit;
 pub mod keys;
 mod model;
+mod nested;
 mod past;
 mod reader;
 mod replay;
@@ -35,6 +36,7 @@ pub use self::model::{
     Action, Agent, At, Breaker, Case, Containment, Expect, Guard, GuardSetting, MODE_UNDECLARED, Policy,
     Resource, Rule, Trigger, Window,
 };
+pub use self::nested::{Pairs, nested};
 pub use self::past::{Now, PastOperation, PastTarget, operations_of};
 pub use self::reader::{
     AGENTS_MAX, CASES_MAX, Context, PATTERNS_MAX, PROBLEMS_MAX, RESOURCES_MAX, RULE_PATTERNS_MAX, RULES_MAX,

@@ -31,7 +31,8 @@ refused. Rules bound to times count as they would have when it happened. T is as
 
 What was not recorded whole (a path that is too deep, arguments that are missing) the kernel would refuse where
 rules are enforced; it is told as such. Addresses were recorded without names: rules by name match nothing here.
-A rename is taken for one over something, and a script for its interpreter.
+A rename is taken for one over something, a script for its interpreter, and a session inside another is looked
+at by its own agent alone.
 
 Needs to read the state folder. Exit codes: 0 nothing that went on would be refused, 1 failed, 2 usage, 3
 something would (in the mode recommend: would be told), 4 the policy is refused, 5 there is no log, 6 no
