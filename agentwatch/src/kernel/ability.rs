@@ -177,6 +177,22 @@ mod tests {
     }
 
     #[test]
+    fn a_guard_that_does_not_work_is_lacking_only_where_it_is_on() {
+        let mut abilities = Abilities::default();
+        abilities.full("guard mount");
+        abilities.absent("guard namespace", "no hook");
+        let said = Some("guard namespace (no hook)".to_owned());
+        assert_eq!(abilities.lacking_for_mode(Mode::Enforce, &[Guard::Mount]), None);
+        assert_eq!(abilities.lacking_for_mode(Mode::Enforce, &Guard::ALL), said);
+        assert_eq!(abilities.lacking_for_mode(Mode::Recommend, &Guard::ALL), None);
+        assert_eq!(abilities.lacking_for_guard(Guard::Namespace), said);
+        assert_eq!(abilities.lacking_for_guard(Guard::Mount), None);
+        for guard in PROBES.iter().filter_map(|probe| guard_of(probe.gives)) {
+            assert!(Guard::ALL.iter().any(|known| known.as_str() == guard), "{guard}");
+        }
+    }
+
+    #[test]
     fn only_what_an_operation_needs_is_lacking_for_it() {
         let mut abilities = Abilities::default();
         abilities.full("file.open");
