@@ -54,10 +54,10 @@ pub const SCRATCH_TRIES: u32 = 4;
 pub const AUTOMATON_ENTRIES: u32 = 1 << 19;
 /// States of the matching automaton.
 pub const AUTOMATON_STATES: u32 = 1 << 15;
-/// Entries (states times byte classes) of the automaton of the rules: 4 MiB for each policy that is held.
-pub const RULE_ENTRIES: u32 = 1 << 20;
-/// States of the automaton of the rules.
-pub const RULE_STATES: u32 = 1 << 16;
+/// Steps of the automaton of the rules: 4 MiB for each policy that is held.
+pub const RULE_STEPS: u32 = 1 << 19;
+/// States of the automaton of the rules: 4 MiB for each policy that is held.
+pub const RULE_STATES: u32 = 1 << 18;
 /// Bytes of a path that rules see. A longer one cannot be decided.
 pub const RULE_PATH_BYTES: u32 = 8 * 1024;
 /// Decisions of the policies that are held.

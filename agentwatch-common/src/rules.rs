@@ -8,7 +8,7 @@
 use core::mem::size_of;
 
 use crate::kind::numbered;
-use crate::limits::{RULE_ENTRIES, RULE_STATES};
+use crate::limits::{RULE_STATES, RULE_STEPS};
 
 /// Policies that the tables hold: the one in force and the next.
 pub const SLOTS: u32 = 2;
@@ -233,34 +233,21 @@ pub const WINDOWS: u32 = 64;
 /// Agents that have a view in one policy.
 pub const VIEWS: u32 = 2_048;
 
-/// The automaton over paths and command lines: a value of the array `RULES`, one for each slot.
+/// How the automaton of the rules reads: one value for each slot.
 ///
 /// Paths are read as they are written, from the root down, with a slash before each name (`/` alone is the empty
-/// text). Command lines are read as [`crate::maps::Automaton`] reads them. In [`RuleSteps`]
-/// `next[state * class_count + class[byte]]` is the next state; state [`RuleAutomaton::DEAD`] has no way out and accepts the set 0.
+/// text). Command lines are read as [`crate::maps::Automaton`] reads them. From a state of [`RuleStates`] and a byte the
+/// next state is that of the step at `base + class[byte]` of [`RuleSteps`] where the step is that state's own, else the
+/// state's `default`. State [`RuleAutomaton::DEAD`] has no way out and accepts the set 0.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct RuleAutomaton {
-    /// Byte classes: the stride of [`RuleSteps::next`].
-    pub class_count: u32,
     /// Where paths begin.
     pub start_path: u32,
     /// Where command lines begin.
     pub start_command: u32,
-    /// Padding, zero.
-    pub pad: u32,
     /// Class of each byte.
     pub class: [u8; 256],
-    /// Number of the set of patterns that match where the text ends in a state, or 0.
-    pub accept: [u32; RULE_STATES as usize],
-}
-
-/// The transitions of a [`RuleAutomaton`]. In a map of their own: before 5.18 a value has 4 MiB at most.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct RuleSteps {
-    /// The next states.
-    pub next: [u32; RULE_ENTRIES as usize],
 }
 
 impl RuleAutomaton {
@@ -268,8 +255,49 @@ impl RuleAutomaton {
     pub const DEAD: u32 = 0;
 }
 
+/// A state of a [`RuleAutomaton`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct RuleState {
+    /// Where its steps lie.
+    pub base: u32,
+    /// The next state where none of its steps leads on.
+    pub default: u32,
+    /// Number of the set of patterns that match where the text ends here, or 0.
+    pub accept: u32,
+    /// Padding, zero.
+    pub pad: u32,
+}
+
+/// The states of a [`RuleAutomaton`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct RuleStates {
+    /// By their numbers.
+    pub states: [RuleState; RULE_STATES as usize],
+}
+
+/// A step of a [`RuleAutomaton`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct RuleStep {
+    /// The state whose step it is, or 0.
+    pub owner: u32,
+    /// The next state.
+    pub next: u32,
+}
+
+/// The steps of a [`RuleAutomaton`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct RuleSteps {
+    /// Of all states.
+    pub steps: [RuleStep; RULE_STEPS as usize],
+}
+
 const _: () = {
-    assert!(size_of::<RuleSteps>() <= 4 << 20);
+    // Before 5.18 a value of a map has 4 MiB at most.
+    assert!(size_of::<RuleSteps>() <= 4 << 20 && size_of::<RuleStates>() <= 4 << 20);
     assert!(size_of::<View>() == 16);
     assert!(
         guard::COUNT <= 16 && RULES_MAX < RULE_GUARDS && RULE_GUARDS + (guard::COUNT as u16) < RULE_UNDECIDED
@@ -282,5 +310,5 @@ const _: () = {
     assert!(size_of::<PrefixKey>() == 20);
     assert!(size_of::<NetRow>() == 8);
     assert!(size_of::<NetRange>() == 20);
-    assert!(RULE_STATES.is_power_of_two() && RULE_ENTRIES.is_power_of_two());
+    assert!(RULE_STATES.is_power_of_two() && RULE_STEPS.is_power_of_two());
 };

@@ -3,20 +3,20 @@
 use core::ptr::NonNull;
 
 use agentwatch_common::{
-    limits::{MATCH_COMMAND_BYTES, NAME_BYTES, RULE_ENTRIES, RULE_PATH_BYTES, RULE_STATES, TAIL_BYTES},
     maps::control,
     rules::{
-        self, Choice, Decision, DecisionKey, RULE_DEFAULT, RULE_GUARDS, RULE_NONE, RULE_UNDECIDED,
-        RuleAutomaton, RuleSteps, Verdict, View, ViewKey, op,
+        self, Choice, Decision, DecisionKey, RULE_DEFAULT, RULE_GUARDS, RULE_NONE, RULE_UNDECIDED, Verdict,
+        View, ViewKey, op,
     },
 };
 use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_send_signal};
 
 use crate::{
     kernel::{kernel_loops, repeat},
-    maps::{DECISIONS, RULE_STEPS, RULES, VIEWS, WINDOWS},
-    path::{self, Walk},
+    maps::{DECISIONS, VIEWS, WINDOWS},
+    path,
     record::Record,
+    rule_text::Automaton,
     session::{Member, control_word, zero},
 };
 
@@ -145,62 +145,20 @@ impl Court {
         if !path::is_whole(record.walk()) {
             return self.undecided();
         }
-        let Some((automaton, steps)) = self.automaton() else { return self.undecided() };
-        path::set_reading(
-            record.walk(),
-            path::Reading { names: path::names(record.walk()), at: 0, begun: 0 },
-        );
-        // SAFETY: a valid map value.
-        let state = unsafe { (&raw const (*automaton).start_path).read_volatile() };
-        let mut reading = Reading {
-            automaton,
-            steps,
-            tail: record.tail(),
-            walk: record.walk(),
-            len: 0,
-            state,
-            left: 0,
-            behind_first: zero(),
-            end: zero(),
-            finished: zero(),
-        };
-        repeat(RULE_PATH_BYTES, path_byte, &mut reading);
-        if reading.finished == 0 { self.undecided() } else { self.on_set(reading.set(), ops, explicit) }
+        let Some(automaton) = Automaton::of(self.slot()) else { return self.undecided() };
+        match automaton.read_path(record) {
+            Some(set) => self.on_set(set, ops, explicit),
+            None => self.undecided(),
+        }
     }
 
     /// Judges a command line: `len` bytes of `count` arguments at the beginning of the tail, and behind
-    /// [`MATCH_COMMAND_BYTES`] the program's name.
+    /// `MATCH_COMMAND_BYTES` the program's name. Gives also how many bytes the arguments have, as far as they were read.
     #[inline(always)]
-    ///
-    /// Gives also how many bytes the arguments have, as far as they were read.
     pub fn on_command(&self, record: &Record, len: u64, count: u32) -> (Judgement, u64) {
-        let Some((automaton, steps)) = self.automaton() else { return (self.undecided(), 0) };
-        // SAFETY: a valid map value.
-        let state = unsafe { (&raw const (*automaton).start_command).read_volatile() };
-        let mut reading = Reading {
-            automaton,
-            steps,
-            // SAFETY: inside the tail.
-            tail: unsafe { record.tail().add(MATCH_COMMAND_BYTES as usize) },
-            walk: record.walk(),
-            len,
-            state,
-            left: count,
-            behind_first: zero(),
-            end: zero(),
-            finished: zero(),
-        };
-        repeat(NAME_BYTES as u32, name_byte, &mut reading);
-        reading.tail = record.tail();
-        repeat(MATCH_COMMAND_BYTES, argument_byte, &mut reading);
-        let end = if reading.end == 0 { len } else { reading.end.into() };
-        (self.on_set(reading.set(), bit(op::RUN), 0), end)
-    }
-
-    /// The automaton and its transitions.
-    #[inline(always)]
-    fn automaton(&self) -> Option<(*const RuleAutomaton, *const RuleSteps)> {
-        Some((RULES.get_ptr(self.slot())?, RULE_STEPS.get_ptr(self.slot())?))
+        let Some(automaton) = Automaton::of(self.slot()) else { return (self.undecided(), 0) };
+        let (set, end) = automaton.read_command(record, len, count);
+        (self.on_set(set, bit(op::RUN), 0), end)
     }
 
     /// Judges operations on what a set of patterns covers. For those in `explicit` the default does not count.
@@ -241,105 +199,6 @@ impl Court {
             verdict: if told_only { Verdict::WouldDeny.raw() } else { verdict },
         }
     }
-}
-
-/// A text that runs through the automaton.
-struct Reading {
-    automaton: *const RuleAutomaton,
-    steps: *const RuleSteps,
-    tail: *mut u8,
-    walk: *mut Walk,
-    /// Bytes of arguments.
-    len: u64,
-    state: u32,
-    /// Arguments that have not ended.
-    left: u32,
-    /// 1 when the first argument has ended.
-    behind_first: u32,
-    /// Bytes of all arguments, once their end was seen.
-    end: u32,
-    finished: u32,
-}
-
-impl Reading {
-    #[inline(always)]
-    fn step(&mut self, byte: u8) {
-        // SAFETY: a valid map value; indices are masked to its arrays, and volatile reads keep the masks.
-        unsafe {
-            let class = (&raw const (*self.automaton).class).cast::<u8>().add(byte as usize).read_volatile();
-            let classes = (&raw const (*self.automaton).class_count).read_volatile();
-            let index = self.state.wrapping_mul(classes).wrapping_add(u32::from(class));
-            let next = (&raw const (*self.steps).next).cast::<u32>();
-            self.state = next.add((index & (RULE_ENTRIES - 1)) as usize).read_volatile();
-        }
-    }
-
-    /// The set of patterns that cover the text that was read.
-    #[inline(always)]
-    fn set(&self) -> u32 {
-        let state = (self.state & (RULE_STATES - 1)) as usize;
-        // SAFETY: as above.
-        unsafe { (&raw const (*self.automaton).accept).cast::<u32>().add(state).read_volatile() }
-    }
-}
-
-/// The next byte of a path, from the root down. The walk left the names in the other order.
-#[inline(never)]
-extern "C" fn path_byte(_index: u32, reading: &mut Reading) -> i64 {
-    if reading.state == RuleAutomaton::DEAD {
-        reading.finished = 1;
-        return 1;
-    }
-    let path::Reading { names, at, begun } = path::reading(reading.walk);
-    // SAFETY: masked to the tail; the verifier checks it.
-    let byte = unsafe { reading.tail.add(at as usize & (TAIL_BYTES - 1)).read_volatile() };
-    if begun != 0 && byte != 0 {
-        path::set_reading(reading.walk, path::Reading { names, at: at + 1, begun });
-        reading.step(byte);
-        return 0;
-    }
-    // A name has ended, or none has begun.
-    if names == 0 {
-        reading.finished = 1;
-        return 1;
-    }
-    let names = names - 1;
-    let at = path::name_at(reading.walk, names).into();
-    path::set_reading(reading.walk, path::Reading { names, at, begun: 1 });
-    reading.step(b'/');
-    0
-}
-
-/// The next byte of a program's name.
-#[inline(never)]
-extern "C" fn name_byte(index: u32, reading: &mut Reading) -> i64 {
-    // SAFETY: masked to the buffer; the verifier checks it.
-    let byte = unsafe { reading.tail.add(index as usize & (NAME_BYTES - 1)).read_volatile() };
-    if byte == 0 {
-        return 1;
-    }
-    reading.step(byte);
-    0
-}
-
-/// The next byte of the arguments, without the first: see [`crate::automaton::Matching::read_arguments`].
-#[inline(never)]
-extern "C" fn argument_byte(index: u32, reading: &mut Reading) -> i64 {
-    if u64::from(index) >= reading.len {
-        return 1;
-    }
-    // SAFETY: masked to the tail; the verifier checks it.
-    let byte = unsafe { reading.tail.add((index & (MATCH_COMMAND_BYTES - 1)) as usize).read_volatile() };
-    reading.left = reading.left.wrapping_sub(u32::from(byte == 0));
-    if reading.left == 0 {
-        reading.end = index + 1;
-        return 1;
-    }
-    reading.behind_first |= u32::from(byte == 0);
-    if reading.behind_first != 0 {
-        reading.step(if byte == 0 { b' ' } else { byte });
-    }
-    0
 }
 
 /// A decision in progress, over several operations.

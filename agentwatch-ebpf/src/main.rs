@@ -30,6 +30,7 @@ mod path;
 mod process;
 mod recognise;
 mod record;
+mod rule_text;
 mod session;
 mod user;
 

@@ -5,8 +5,8 @@ use agentwatch_common::{
     maps::{Automaton, CgroupEntry, LossKey, NestedKey, ProcessEntry, SessionEntry, control},
     offsets::Offsets,
     rules::{
-        self, Choice, Decision, DecisionKey, NetRange, NetRow, PrefixKey, RuleAutomaton, RuleSteps, View,
-        ViewKey, WindowTime,
+        self, Choice, Decision, DecisionKey, NetRange, NetRow, PrefixKey, RuleAutomaton, RuleStates,
+        RuleSteps, View, ViewKey, WindowTime,
     },
 };
 use aya_ebpf::{
@@ -64,7 +64,10 @@ pub static AUTOMATON: Array<Automaton> = Array::pinned(1, 0);
 /// The automata of the rules, one for each slot.
 #[map]
 pub static RULES: Array<RuleAutomaton> = Array::pinned(rules::SLOTS, 0);
-/// Their transitions.
+/// Their states.
+#[map]
+pub static RULE_STATES: Array<RuleStates> = Array::pinned(rules::SLOTS, 0);
+/// Their steps.
 #[map]
 pub static RULE_STEPS: Array<RuleSteps> = Array::pinned(rules::SLOTS, 0);
 /// How agents are judged.

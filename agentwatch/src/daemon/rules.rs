@@ -13,7 +13,7 @@ use crate::{
     kernel::{
         KernelError,
         maps::Maps,
-        rules::{Prefix, RuleMaps, SlotTables, empty_automaton, wait_for_programs},
+        rules::{AutomatonTables, Prefix, RuleMaps, SlotTables, wait_for_programs},
     },
     policy::{
         self, Pairs, Policy,
@@ -111,8 +111,8 @@ pub fn put_in_force(
 }
 
 fn slot_tables(compiled: &Compiled) -> SlotTables<'_> {
-    let (mut automaton, mut steps) = empty_automaton();
-    compiled.texts.write_automaton(&mut automaton.0, &mut steps.0);
+    let mut automaton = AutomatonTables::empty();
+    compiled.texts.write_automaton(&mut automaton.head, &mut automaton.states.0, &mut automaton.steps.0);
     let net = &compiled.net;
     let v4 = net.v4.iter().map(|one| {
         let mut address = [0; 16];
@@ -124,7 +124,6 @@ fn slot_tables(compiled: &Compiled) -> SlotTables<'_> {
     let list = |number: &u32| net.lists.get(*number as usize).copied().unwrap_or_default();
     SlotTables {
         automaton,
-        steps,
         views: (compiled.texts.views.iter())
             .filter(|(_, view)| *view != CompiledRules::OTHERS)
             .map(|(name, view)| (agent_number(name), *view))

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use agentwatch_common::rules::{
     Choice, Decision, DecisionKey, NET_RANGES, NET_ROWS, NET_VIEWS, NetRange, NetRow, PREFIX_FIXED_BITS,
-    PrefixKey, RuleAutomaton, RuleSteps, SLOTS, View, ViewKey, WINDOWS, WindowTime,
+    PrefixKey, RuleAutomaton, RuleStates, RuleSteps, SLOTS, View, ViewKey, WINDOWS, WindowTime,
 };
 use aya::{
     Pod,
@@ -18,6 +18,8 @@ use super::{
 
 // SAFETY: plain data of fixed layout without padding bytes, asserted in agentwatch-common.
 unsafe impl Pod for Shared<RuleAutomaton> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<RuleStates> {}
 // SAFETY: as above.
 unsafe impl Pod for Shared<RuleSteps> {}
 // SAFETY: as above.
@@ -52,13 +54,38 @@ pub struct Prefix {
     pub set: u32,
 }
 
+/// The automaton of a policy, in the kernel's form. Two parts lie on the heap: they are too large for the stack.
+#[derive(Debug)]
+pub struct AutomatonTables {
+    /// How it reads.
+    pub head: RuleAutomaton,
+    /// Its states.
+    pub states: Box<Shared<RuleStates>>,
+    /// Its steps.
+    pub steps: Box<Shared<RuleSteps>>,
+}
+
+impl AutomatonTables {
+    /// One that matches nothing.
+    #[must_use]
+    pub fn empty() -> Self {
+        let head = RuleAutomaton {
+            start_path: RuleAutomaton::DEAD,
+            start_command: RuleAutomaton::DEAD,
+            class: [0; 256],
+        };
+        // SAFETY: integers and arrays of integers, for all of which zero is a value.
+        unsafe {
+            Self { head, states: Box::new_zeroed().assume_init(), steps: Box::new_zeroed().assume_init() }
+        }
+    }
+}
+
 /// All that is put into one slot.
 #[derive(Debug)]
 pub struct SlotTables<'a> {
     /// Paths and command lines.
-    pub automaton: Box<Shared<RuleAutomaton>>,
-    /// Its transitions.
-    pub steps: Box<Shared<RuleSteps>>,
+    pub automaton: AutomatonTables,
     /// How agents are judged, by their numbers.
     pub views: Vec<(u32, View)>,
     /// What sets mean.
@@ -81,6 +108,7 @@ pub struct SlotTables<'a> {
 #[expect(missing_debug_implementations, reason = "aya's arrays have none")]
 pub struct RuleMaps {
     automata: Array<MapData, Shared<RuleAutomaton>>,
+    states: Array<MapData, Shared<RuleStates>>,
     steps: Array<MapData, Shared<RuleSteps>>,
     views: HashMap<MapData, Shared<ViewKey>, Shared<View>>,
     decisions: HashMap<MapData, Shared<DecisionKey>, Shared<Decision>>,
@@ -100,6 +128,7 @@ impl RuleMaps {
     pub fn open(dir: &Path) -> Result<Self, KernelError> {
         Ok(Self {
             automata: array(dir, "RULES")?,
+            states: array(dir, "RULE_STATES")?,
             steps: array(dir, "RULE_STEPS")?,
             views: hash(dir, "VIEWS")?,
             decisions: hash(dir, "DECISIONS")?,
@@ -118,8 +147,10 @@ impl RuleMaps {
     /// The kernel refused, for want of memory or of room.
     pub fn fill(&mut self, slot: u32, policy: u32, tables: &SlotTables<'_>) -> Result<(), KernelError> {
         self.clear(slot)?;
-        named("RULES", self.automata.set(slot, tables.automaton.as_ref(), 0))?;
-        named("RULE_STEPS", self.steps.set(slot, tables.steps.as_ref(), 0))?;
+        let automaton = &tables.automaton;
+        named("RULES", self.automata.set(slot, Shared(automaton.head), 0))?;
+        named("RULE_STATES", self.states.set(slot, automaton.states.as_ref(), 0))?;
+        named("RULE_STEPS", self.steps.set(slot, automaton.steps.as_ref(), 0))?;
         for (agent, view) in &tables.views {
             let key = Shared(ViewKey { agent: *agent, slot });
             named("VIEWS", self.views.insert(key, Shared(View { policy, slot, ..*view }), 0))?;
@@ -163,13 +194,6 @@ impl RuleMaps {
         }
         Ok(())
     }
-}
-
-/// An automaton and its transitions on the heap, as they are too large for the stack: it matches nothing.
-#[must_use]
-pub fn empty_automaton() -> (Box<Shared<RuleAutomaton>>, Box<Shared<RuleSteps>>) {
-    // SAFETY: integers and arrays of integers, for all of which zero is a value.
-    unsafe { (Box::new_zeroed().assume_init(), Box::new_zeroed().assume_init()) }
 }
 
 /// Waits until no program runs any more that began before this call.

@@ -105,6 +105,7 @@ pub struct DeterministicAutomaton {
     pub starts: Vec<u32>,
 }
 
+#[cfg(test)]
 impl DeterministicAutomaton {
     /// The number in which a text of a kind ends.
     pub fn run<'a>(&self, kind: usize, bytes: impl IntoIterator<Item = &'a u8>) -> u32 {

@@ -14,6 +14,7 @@ mod minimise;
 mod nfa;
 mod path;
 mod set;
+mod sparse;
 mod subsets;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ pub use self::compiled::{CompileError, CompiledMatcher, Pattern};
 pub use self::glob::{CgroupGlob, CommandGlob, PathGlob, Piece, ScriptGlob};
 pub use self::marked::{Built, DeterministicAutomaton, Patterns};
 pub use self::set::ByteSet;
+pub use self::sparse::{SparseAutomaton, SparseState, SparseStep};
 pub use self::subsets::TooManyStates;
 pub use self::token::{EXPANSIONS_MAX, GlobError, PATTERN_BYTES_MAX, Problem};
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use agentwatch_common::limits::{RULE_ENTRIES, RULE_STATES};
+use agentwatch_common::limits::{RULE_STATES, RULE_STEPS};
 use agentwatch_common::rules::{
     CHOICES, Choice, Decision, DecisionKey, RULE_DEFAULT, RULE_GUARDS, Verdict, View, guard,
 };
@@ -10,12 +10,12 @@ use agentwatch_common::rules::{
 use super::marks::{Marks, ProtectedGroup};
 use super::{CompiledRules, DECISIONS_MAX, RuleText, TextsError};
 use crate::event::Op;
-use crate::matcher::{DeterministicAutomaton, Mark};
+use crate::matcher::{Mark, SparseAutomaton};
 use crate::policy::compile::{TooManyChoices, Views, choice_of, op_number, verdict_in_force, windows_of};
 use crate::policy::{Action, Agent, Guard, Mode, Policy, Protection};
 
 /// States before equal ones are merged. Past it the patterns are refused.
-const STATES_MAX: usize = 1 << 17;
+const STATES_MAX: usize = 1 << 19;
 
 /// Compiles the rules of a policy about paths and command lines.
 ///
@@ -28,7 +28,7 @@ pub fn compile(policy: &Policy, views: &Views) -> Result<CompiledRules, TextsErr
     // The first of the sets is the empty one, and gets the number 0.
     let numbers: Result<Vec<u32>, TextsError> =
         built.sets().iter().map(|set| sets.number(builder.decisions(set)?)).collect();
-    let automaton = built.smallest(&numbers?);
+    let automaton = SparseAutomaton::new(&built.smallest(&numbers?));
     check(&automaton)?;
     sets.decisions.sort_unstable_by_key(|(key, _)| *key);
     Ok(CompiledRules {
@@ -42,12 +42,12 @@ pub fn compile(policy: &Policy, views: &Views) -> Result<CompiledRules, TextsErr
     })
 }
 
-fn check(automaton: &DeterministicAutomaton) -> Result<(), TextsError> {
-    if automaton.accept.len() > RULE_STATES as usize {
+fn check(automaton: &SparseAutomaton) -> Result<(), TextsError> {
+    if automaton.states.len() > RULE_STATES as usize {
         return Err(TextsError::TooManyStates);
     }
-    let entries = automaton.table.len();
-    if entries > RULE_ENTRIES as usize { Err(TextsError::TooManyEntries { entries }) } else { Ok(()) }
+    let steps = automaton.steps.len();
+    if steps > RULE_STEPS as usize { Err(TextsError::TooManySteps { steps }) } else { Ok(()) }
 }
 
 /// What is decided for a set: view, operation, choices.

@@ -9,15 +9,16 @@ mod marks;
 #[cfg(test)]
 mod tests;
 
-use agentwatch_common::limits::{DECISIONS, RULE_ENTRIES, RULE_STATES};
+use agentwatch_common::limits::{DECISIONS, RULE_STATES, RULE_STEPS};
 use agentwatch_common::rules::{
-    Choice, Decision, DecisionKey, RULE_NONE, RuleAutomaton, RuleSteps, SLOTS, Verdict, View, WindowTime,
+    Choice, Decision, DecisionKey, RULE_NONE, RuleAutomaton, RuleState, RuleStates, RuleStep, RuleSteps,
+    SLOTS, Verdict, View, WindowTime,
 };
 
 pub use self::build::compile;
 use super::{TooManyChoices, ViewsError, op_number};
 use crate::event::Op;
-use crate::matcher::DeterministicAutomaton;
+use crate::matcher::SparseAutomaton;
 
 /// Decisions of one policy.
 pub const DECISIONS_MAX: usize = (DECISIONS / SLOTS) as usize;
@@ -38,12 +39,12 @@ pub enum TextsError {
     TooManyStates,
     /// Too large an automaton.
     #[error(
-        "the path and command patterns of the policy need {entries} entries of the {RULE_ENTRIES} that the \
+        "the path and command patterns of the policy need {steps} steps of the {RULE_STEPS} that the \
          kernel's table has: use fewer patterns, and fewer `*` in the middle of one"
     )]
-    TooManyEntries {
-        /// States times byte classes.
-        entries: usize,
+    TooManySteps {
+        /// The steps.
+        steps: usize,
     },
     /// Too many different sets for too many groups of agents.
     #[error(
@@ -72,7 +73,7 @@ pub enum Text<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompiledRules {
     /// The automaton. It ends in the number of a set.
-    pub automaton: DeterministicAutomaton,
+    pub automaton: SparseAutomaton,
     /// Each agent of the policy by its name, in the policy's order. All others have [`CompiledRules::OTHERS`].
     pub views: Vec<(String, View)>,
     /// What is decided, in the order of the keys, for slot 0. At most [`DECISIONS_MAX`].
@@ -127,22 +128,21 @@ impl CompiledRules {
     }
 
     /// Writes the automaton as the kernel has it, over whatever was there.
-    pub fn write_automaton(&self, to: &mut RuleAutomaton, steps: &mut RuleSteps) {
+    pub fn write_automaton(&self, head: &mut RuleAutomaton, states: &mut RuleStates, steps: &mut RuleSteps) {
         let start = |kind: usize| self.automaton.starts.get(kind).copied().unwrap_or(RuleAutomaton::DEAD);
-        to.class_count = self.automaton.class_count;
-        to.start_path = start(PATHS);
-        to.start_command = start(COMMANDS);
-        to.pad = 0;
-        to.class = self.automaton.class;
-        let zeros = std::iter::repeat(&0);
-        to.accept
-            .iter_mut()
-            .zip(self.automaton.accept.iter().chain(zeros.clone()))
-            .for_each(|(to, from)| *to = *from);
-        steps
-            .next
-            .iter_mut()
-            .zip(self.automaton.table.iter().chain(zeros))
-            .for_each(|(to, from)| *to = *from);
+        head.start_path = start(PATHS);
+        head.start_command = start(COMMANDS);
+        head.class = self.automaton.class;
+        let none = std::iter::repeat(RuleState { base: 0, default: RuleAutomaton::DEAD, accept: 0, pad: 0 });
+        let all = self.automaton.states.iter().map(|state| RuleState {
+            base: state.base,
+            default: state.default,
+            accept: state.accept,
+            pad: 0,
+        });
+        states.states.iter_mut().zip(all.chain(none)).for_each(|(to, from)| *to = from);
+        let none = std::iter::repeat(RuleStep { owner: 0, next: RuleAutomaton::DEAD });
+        let all = self.automaton.steps.iter().map(|step| RuleStep { owner: step.owner, next: step.next });
+        steps.steps.iter_mut().zip(all.chain(none)).for_each(|(to, from)| *to = from);
     }
 }

@@ -231,10 +231,9 @@ fn covered(pattern: &str) -> String {
 fn a_thousand_paths_and_two_hundred_commands_fit_and_decide_as_the_evaluator() {
     let (policy, paths, commands) = large(1_000);
     let tables = compiled(&policy);
-    let (states, entries) = (tables.automaton.accept.len(), tables.automaton.table.len());
-    // Room for as many once more, but for the patterns of what is protected, which are in every policy.
-    assert!(states * 2 < RULE_STATES as usize, "{states}");
-    assert!(entries * 5 / 3 < RULE_ENTRIES as usize, "{entries}");
+    let (states, steps) = (tables.automaton.states.len(), tables.automaton.steps.len());
+    // Room for twice as many, with room in the decisions too.
+    assert!(states * 2 < RULE_STATES as usize && steps * 2 < RULE_STEPS as usize, "{states}, {steps}");
     assert!(tables.decisions.len() * 2 < DECISIONS_MAX, "{} decisions", tables.decisions.len());
     let paths: Vec<String> = paths.iter().step_by(37).map(|pattern| covered(pattern)).collect();
     let commands: Vec<String> = commands.iter().step_by(17).map(|pattern| covered(pattern)).collect();
@@ -246,28 +245,74 @@ fn a_thousand_paths_and_two_hundred_commands_fit_and_decide_as_the_evaluator() {
 }
 
 #[test]
+fn ten_thousand_paths_and_a_thousand_commands_fit() {
+    let path = |n: usize| match n % 10 {
+        0..4 => format!("/srv/tenant-{:05}/data/secret-{n}", n * 7919 % 100_000),
+        4..7 => format!("/home/user{}/.config/app{n}/token", n % 100),
+        7 | 8 => format!("/home/*/.{n}/key*"),
+        _ if n % 1_000 == 999 => format!("**/secret-{n}.env"),
+        _ => format!("/etc/service-{n}.d"),
+    };
+    let quoted = |list: Vec<String>| list.iter().map(|one| format!("{one:?}")).collect::<Vec<_>>().join(", ");
+    let commands = quoted((0..1_000).map(|n| format!("tool{n} *destroy*")).collect());
+    let mut rules = format!("  - {{name: commands, deny: {{run: [{commands}]}}}}\n");
+    for first in (0..10_000).step_by(1_000) {
+        let paths = quoted((first..first + 1_000).map(path).collect());
+        rules.push_str(&format!("  - {{name: r{first}, deny: {{read: [{paths}]}}}}\n"));
+    }
+    let policy = read(format!("version: 1\nagents:\n  a: {{owner: o, mode: enforce}}\nrules:\n{rules}"));
+    let tables = compiled(&policy);
+    let view = tables.view("a");
+    let denied = Verdict::Denied.raw();
+    for n in (0..10_000).step_by(997) {
+        let text = covered(&path(n));
+        assert_eq!(
+            tables.decide(view, Op::Read, Text::Path(text.as_bytes()), BEGIN).verdict,
+            denied,
+            "{text}"
+        );
+    }
+    for (line, is_denied) in [("tool999 -x destroy", true), ("tool1000 destroy", false)] {
+        let found = tables.decide(view, Op::Run, Text::Command(line.as_bytes()), BEGIN);
+        assert_eq!(found.verdict == denied, is_denied, "{line}");
+    }
+}
+
+#[test]
 fn the_automaton_is_written_whole_over_another() {
     let policy = |rule: &str| read(format!("version: 1\n{HEAD}rules:\n  - {{name: n, {rule}}}\n"));
     let large = compiled(&policy("deny: {read: [/srv/payments/ledger], run: [\"rm *\"]}"));
     let small = compiled(&policy("deny: {read: [/x]}"));
     // SAFETY: integers and arrays of integers, for all of which zero is a value.
-    let boxed = || unsafe {
-        (Box::<RuleAutomaton>::new_zeroed().assume_init(), Box::<RuleSteps>::new_zeroed().assume_init())
+    let tables = crate::kernel::rules::AutomatonTables::empty;
+    let write = |rules: &CompiledRules, to: &mut crate::kernel::rules::AutomatonTables| {
+        rules.write_automaton(&mut to.head, &mut to.states.0, &mut to.steps.0);
     };
-    let ((mut used, mut used_steps), (mut fresh, mut fresh_steps)) = (boxed(), boxed());
-    large.write_automaton(&mut used, &mut used_steps);
-    small.write_automaton(&mut used, &mut used_steps);
-    small.write_automaton(&mut fresh, &mut fresh_steps);
+    let (mut used, mut fresh) = (tables(), tables());
+    write(&large, &mut used);
+    write(&small, &mut used);
+    write(&small, &mut fresh);
+    assert_eq!(used.head.start_path, fresh.head.start_path);
+    assert_eq!(used.head.start_command, small.automaton.starts[1]);
+    assert_eq!(used.head.class, fresh.head.class);
+    let states = |tables: &crate::kernel::rules::AutomatonTables| {
+        tables
+            .states
+            .0
+            .states
+            .iter()
+            .map(|state| (state.base, state.default, state.accept))
+            .collect::<Vec<_>>()
+    };
+    let steps = |tables: &crate::kernel::rules::AutomatonTables| {
+        tables.steps.0.steps.iter().map(|step| (step.owner, step.next)).collect::<Vec<_>>()
+    };
+    assert!(states(&used) == states(&fresh) && steps(&used) == steps(&fresh));
+    let accepting = |states: &[(u32, u32, u32)]| states.iter().filter(|(.., set)| *set != 0).count();
     assert_eq!(
-        (used.class_count, used.start_path, used.class),
-        (fresh.class_count, fresh.start_path, fresh.class)
+        accepting(&states(&used)),
+        small.automaton.states.iter().filter(|state| state.accept != 0).count()
     );
-    assert!(used.accept == fresh.accept && used_steps.next == fresh_steps.next);
-    assert_eq!(
-        used.accept.iter().filter(|set| **set != 0).count(),
-        small.automaton.accept.iter().filter(|set| **set != 0).count()
-    );
-    assert_eq!(used.start_command, small.automaton.starts[1]);
 }
 
 #[test]

@@ -1,0 +1,204 @@
+//! Texts that run through the automaton of the rules: see [`agentwatch_common::rules::RuleAutomaton`].
+
+use agentwatch_common::{
+    limits::{
+        MATCH_COMMAND_BYTES, NAME_BYTES, PATH_COMPONENTS, RULE_PATH_BYTES, RULE_STATES, RULE_STEPS,
+        TAIL_BYTES,
+    },
+    rules::{RuleAutomaton, RuleState, RuleStates, RuleStep, RuleSteps},
+};
+
+use crate::{
+    kernel::repeat,
+    maps,
+    path::{self, Walk},
+    record::Record,
+    session::zero,
+};
+
+/// Bytes of a name that one turn of the loop reads: the kernel's call for each turn costs as much as three of them.
+const CHUNK: usize = 16;
+/// Turns for a path of [`RULE_PATH_BYTES`]: of each name the last chunk need not be full.
+const PATH_TURNS: u32 = RULE_PATH_BYTES / CHUNK as u32 + PATH_COMPONENTS;
+
+/// The tables of a policy's automaton.
+#[derive(Clone, Copy)]
+pub struct Automaton {
+    head: *const RuleAutomaton,
+    states: *const RuleStates,
+    steps: *const RuleSteps,
+}
+
+impl Automaton {
+    /// That of a slot.
+    #[inline(always)]
+    pub fn of(slot: u32) -> Option<Self> {
+        Some(Self {
+            head: maps::RULES.get_ptr(slot)?,
+            states: maps::RULE_STATES.get_ptr(slot)?,
+            steps: maps::RULE_STEPS.get_ptr(slot)?,
+        })
+    }
+
+    /// The state behind another one and a byte.
+    #[inline(always)]
+    fn next(&self, state: u32, byte: u8) -> u32 {
+        // SAFETY: valid map values; indices are masked to their arrays, and volatile reads keep the masks.
+        unsafe {
+            let class = (&raw const (*self.head).class).cast::<u8>().add(byte as usize).read_volatile();
+            let here = self.state(state);
+            let at = (&raw const (*here).base).read_volatile().wrapping_add(u32::from(class));
+            let step =
+                (&raw const (*self.steps).steps).cast::<RuleStep>().add((at & (RULE_STEPS - 1)) as usize);
+            if (&raw const (*step).owner).read_volatile() == state {
+                (&raw const (*step).next).read_volatile()
+            } else {
+                (&raw const (*here).default).read_volatile()
+            }
+        }
+    }
+
+    /// The set of patterns that cover a text that ends here.
+    #[inline(always)]
+    fn set(&self, state: u32) -> u32 {
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.state(state)).accept).read_volatile() }
+    }
+
+    /// Where a state lies.
+    #[inline(always)]
+    fn state(&self, state: u32) -> *const RuleState {
+        // SAFETY: as above.
+        unsafe {
+            (&raw const (*self.states).states).cast::<RuleState>().add((state & (RULE_STATES - 1)) as usize)
+        }
+    }
+
+    /// The set of patterns that cover the path that was walked last; nothing where it is too long.
+    #[inline(always)]
+    pub fn read_path(self, record: &Record) -> Option<u32> {
+        let names = path::names(record.walk());
+        path::set_reading(record.walk(), path::Reading { names, at: 0, begun: 0 });
+        // SAFETY: a valid map value.
+        let state = unsafe { (&raw const (*self.head).start_path).read_volatile() };
+        let mut reading = PathReading {
+            automaton: self,
+            tail: record.tail(),
+            walk: record.walk(),
+            state,
+            finished: zero(),
+        };
+        repeat(PATH_TURNS, path_chunk, &mut reading);
+        if reading.finished == 0 { None } else { Some(self.set(reading.state)) }
+    }
+
+    /// The set of patterns that cover a command line: `len` bytes of `count` arguments at the beginning of the tail, and
+    /// behind [`MATCH_COMMAND_BYTES`] the program's name. Gives also how many bytes the arguments have.
+    #[inline(always)]
+    pub fn read_command(self, record: &Record, len: u64, count: u32) -> (u32, u64) {
+        // SAFETY: a valid map value.
+        let state = unsafe { (&raw const (*self.head).start_command).read_volatile() };
+        let mut reading = CommandReading {
+            automaton: self,
+            // SAFETY: inside the tail.
+            text: unsafe { record.tail().add(MATCH_COMMAND_BYTES as usize) },
+            len,
+            state,
+            left: count,
+            behind_first: zero(),
+            end: zero(),
+        };
+        repeat(NAME_BYTES as u32, name_byte, &mut reading);
+        reading.text = record.tail();
+        repeat(MATCH_COMMAND_BYTES, argument_byte, &mut reading);
+        let end = if reading.end == 0 { len } else { reading.end.into() };
+        (self.set(reading.state), end)
+    }
+}
+
+/// A path that is being read.
+struct PathReading {
+    automaton: Automaton,
+    tail: *mut u8,
+    walk: *mut Walk,
+    state: u32,
+    finished: u32,
+}
+
+/// The next bytes of a path, from the root down. The walk left the names in the other order.
+#[inline(never)]
+extern "C" fn path_chunk(_index: u32, reading: &mut PathReading) -> i64 {
+    let mut state = reading.state;
+    let path::Reading { mut names, mut at, begun } = path::reading(reading.walk);
+    if state == RuleAutomaton::DEAD || begun == 0 && names == 0 {
+        reading.finished = 1;
+        return 1;
+    }
+    if begun == 0 {
+        names -= 1;
+        at = path::name_at(reading.walk, names).into();
+        state = reading.automaton.next(state, b'/');
+    }
+    // SAFETY: masked to the tail, behind which there is room for a name; the verifier checks it.
+    let text = unsafe { reading.tail.add(at as usize & (TAIL_BYTES - 1)) };
+    let mut more = 1;
+    for number in 0..CHUNK {
+        // SAFETY: as above.
+        let byte = unsafe { text.add(number).read_volatile() };
+        if byte == 0 {
+            more = 0;
+            break;
+        }
+        state = reading.automaton.next(state, byte);
+    }
+    reading.state = state;
+    path::set_reading(reading.walk, path::Reading { names, at: at + CHUNK as u64, begun: more });
+    0
+}
+
+/// A command line that is being read.
+struct CommandReading {
+    automaton: Automaton,
+    text: *mut u8,
+    /// Bytes of arguments.
+    len: u64,
+    state: u32,
+    /// Arguments that have not ended.
+    left: u32,
+    /// 1 when the first argument has ended.
+    behind_first: u32,
+    /// Bytes of all arguments, once their end was seen.
+    end: u32,
+}
+
+/// The next byte of a program's name.
+#[inline(never)]
+extern "C" fn name_byte(index: u32, reading: &mut CommandReading) -> i64 {
+    // SAFETY: masked to the buffer; the verifier checks it.
+    let byte = unsafe { reading.text.add(index as usize & (NAME_BYTES - 1)).read_volatile() };
+    if byte == 0 {
+        return 1;
+    }
+    reading.state = reading.automaton.next(reading.state, byte);
+    0
+}
+
+/// The next byte of the arguments, without the first: see [`crate::automaton::Matching::read_arguments`].
+#[inline(never)]
+extern "C" fn argument_byte(index: u32, reading: &mut CommandReading) -> i64 {
+    if u64::from(index) >= reading.len {
+        return 1;
+    }
+    // SAFETY: masked to the tail; the verifier checks it.
+    let byte = unsafe { reading.text.add((index & (MATCH_COMMAND_BYTES - 1)) as usize).read_volatile() };
+    reading.left = reading.left.wrapping_sub(u32::from(byte == 0));
+    if reading.left == 0 {
+        reading.end = index + 1;
+        return 1;
+    }
+    reading.behind_first |= u32::from(byte == 0);
+    if reading.behind_first != 0 {
+        reading.state = reading.automaton.next(reading.state, if byte == 0 { b' ' } else { byte });
+    }
+    0
+}
