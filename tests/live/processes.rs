@@ -55,7 +55,7 @@ fn a_reparented_grandchild_stays() -> Result<()> {
         same_processes(&run)?;
         same_acts(&run)?;
         let created = run.of_kind(Kind::FileCreate).next().context("the grandchild did nothing")?;
-        let parent = created.process.as_ref().map(|process| u64::from(process.ppid));
+        let parent = created.process.as_ref().and_then(|process| process.ppid).map(u64::from);
         ensure!(parent == Some(run.truth.number("new_parent")?), "{}", json(created));
         Ok(())
     })
@@ -69,7 +69,7 @@ fn a_child_of_another_parent_stays() -> Result<()> {
         same_acts(&run)?;
         let created = run.of_kind(Kind::FileCreate).next().context("the sibling did nothing")?;
         // The actor's parent is this test.
-        let parent = created.process.as_ref().map(|process| process.ppid);
+        let parent = created.process.as_ref().and_then(|process| process.ppid);
         ensure!(parent == Some(std::process::id()), "{}", json(created));
         Ok(())
     })

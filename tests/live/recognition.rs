@@ -77,7 +77,8 @@ fn by_its_user() -> Result<()> {
         run(Command::new("aw-act").arg("--dir").arg(dir.path()).arg("create").uid(NOBODY))?;
         let events = next_session(daemon, "by-user", How::Matched)?;
         ensure!(created(&events, &dir.path().join("plain")), "{}", json_lines(&events));
-        let uid = events.iter().rev().find_map(|event| event.process.as_ref()).map(|process| process.uid);
+        let uid =
+            events.iter().rev().find_map(|event| event.process.as_ref()).and_then(|process| process.uid);
         ensure!(uid == Some(NOBODY), "{uid:?}");
         Ok(())
     })

@@ -186,7 +186,7 @@ fn file_tells(kind: Kind, file: &agentwatch::event::File, did: &Did) -> bool {
         same(&did.path, Some(&file.path), file.path_encoding)
     };
     path && same(&did.path_to, file.path_to.as_ref(), file.path_to_encoding)
-        && same(&did.argument, file.argument.as_ref(), None)
+        && same(&did.argument, file.argument.as_ref(), file.argument_encoding)
         && inode
         && size
         && did.device.as_ref().is_none_or(|known| *known == file.device)

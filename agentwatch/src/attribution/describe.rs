@@ -52,18 +52,30 @@ pub fn name_session(event: &mut Event, session: &Session) {
 /// The process of an event.
 #[must_use]
 pub fn process_of(header: &RecordHeader, process: &Process) -> event::Process {
-    let image = &process.image;
     event::Process {
-        pid: header.pid,
         tid: (header.tid != header.pid).then_some(header.tid),
         start_time: header.start_ns,
-        ppid: header.ppid,
+        ppid: Some(header.ppid),
+        uid: Some(header.uid),
+        ..known_process(header.pid, process)
+    }
+}
+
+/// A process as it is known without a record.
+#[must_use]
+pub fn known_process(pid: u32, process: &Process) -> event::Process {
+    let image = &process.image;
+    event::Process {
+        pid,
+        tid: None,
+        start_time: process.start_ns,
+        ppid: process.ppid,
         executable_path: image.path.clone(),
         executable_path_encoding: image.path_encoding,
         command_args: Arc::clone(&image.args),
         command_args_encoding: image.args_encoding,
         command_args_truncated: image.args_truncated,
-        uid: header.uid,
+        uid: process.uid,
         cwd: process.cwd.text.clone(),
         cwd_encoding: process.cwd.encoding,
         container_id: process.container.clone(),

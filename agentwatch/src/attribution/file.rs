@@ -117,15 +117,18 @@ pub fn file_of(kind: RecordKind, act: &FileAct<'_>, mounts: &Mounts) -> File {
     let second = (act.path_to.desc.flags != 0 || act.path_to.desc.len != 0 || act.path_to.desc.dev != 0)
         .then(|| if verbatim { Text::of(act.path_to.text()) } else { second_path(act, mounts) });
     let (path_to, argument) = if verbatim { (None, second) } else { (second, None) };
+    let container_path = located.container_path.map(Text::from_vec);
     let gives_mode = matches!(kind, RecordKind::FileCreate | RecordKind::FileMkdir | RecordKind::FileMode);
     File {
         path: path.text,
         path_encoding: path.encoding,
         path_truncated: act.path.is_cut() || act.path_to.is_cut(),
         root: located.root,
-        container_path: located.container_path.map(|path| Text::from_vec(path).text),
+        container_path_encoding: container_path.as_ref().and_then(|path| path.encoding),
+        container_path: container_path.map(|path| path.text),
         path_to_encoding: path_to.as_ref().and_then(|path| path.encoding),
         path_to: path_to.map(|path| path.text),
+        argument_encoding: argument.as_ref().and_then(|text| text.encoding),
         argument: argument.map(|text| text.text),
         deleted: act.path.has(path_flag::DELETED),
         device: device(act.path.desc.dev),

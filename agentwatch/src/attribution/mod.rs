@@ -9,6 +9,7 @@ mod exec;
 mod file;
 mod guard;
 mod judged;
+mod membership;
 mod mounts;
 mod network;
 mod process;
@@ -16,6 +17,7 @@ mod session;
 mod state;
 #[cfg(test)]
 mod tests;
+mod unseen;
 
 pub use container::container_of;
 pub use judged::{Judge, JudgeRule, Judges};

@@ -82,8 +82,8 @@ pub struct ProcessSeen {
     pub start_ticks: u64,
     /// Its parent.
     pub ppid: u32,
-    /// Its user.
-    pub uid: u32,
+    /// Its user; unknown where it ended while it was looked at.
+    pub uid: Option<u32>,
     /// Path of its program.
     pub exe: Vec<u8>,
     /// Its arguments.
@@ -103,16 +103,16 @@ pub struct Process {
     coarse: bool,
     /// Number of its session.
     pub session: u64,
-    /// Parent when it began.
-    pub ppid: u32,
+    /// Parent when it began, if known.
+    pub ppid: Option<u32>,
     /// The process that made it, where that belongs to a session.
     pub parent: Option<ProcessId>,
     /// What it runs.
     pub image: Arc<Image>,
     /// Working directory.
     pub cwd: Arc<Text>,
-    /// User.
-    pub uid: u32,
+    /// User, if known.
+    pub uid: Option<u32>,
     /// Container.
     pub container: Option<Arc<str>>,
     /// What it did.
@@ -132,7 +132,7 @@ impl Process {
             start_ns: seen.start_ticks * NS_PER_TICK,
             coarse: true,
             session,
-            ppid: seen.ppid,
+            ppid: Some(seen.ppid),
             parent: None,
             image: Arc::new(Image::of(&seen.exe, seen.args.iter().map(Vec::as_slice), false)),
             cwd: Arc::new(Text::of(&seen.cwd)),
@@ -144,11 +144,18 @@ impl Process {
         }
     }
 
-    /// One of which nothing is known but that it is there.
+    /// One of which nothing is known but that it was there.
     #[must_use]
-    pub fn unknown(session: u64, start_ns: u64, ppid: u32, uid: u32) -> Self {
-        let seen = ProcessSeen { ppid, uid, ..ProcessSeen::default() };
-        Self { start_ns, coarse: false, ..Self::seen(session, &seen) }
+    pub fn unknown(session: u64, start_ns: u64) -> Self {
+        let nothing = Self::seen(session, &ProcessSeen::default());
+        Self { start_ns, coarse: false, ppid: None, ..nothing }
+    }
+
+    /// One of which nothing is known but what a record of it says.
+    #[must_use]
+    pub fn of_record(header: &RecordHeader) -> Self {
+        let nothing = Self::unknown(header.session, header.start_ns);
+        Self { ppid: Some(header.ppid), uid: Some(header.uid), ..nothing }
     }
 
     /// A child of this one.
@@ -158,13 +165,19 @@ impl Process {
             start_ns,
             coarse: false,
             session,
-            ppid: own.pid,
+            ppid: Some(own.pid),
             parent: Some(own),
             counts: Counts::default(),
             ended_ns: None,
             exit: None,
             ..self.clone()
         }
+    }
+
+    /// Whether this is the process that began then, as far as `/proc` can tell: to the tick.
+    #[must_use]
+    pub const fn began_at(&self, start_ns: u64) -> bool {
+        self.start_ns / NS_PER_TICK == start_ns / NS_PER_TICK
     }
 
     /// Whether a process that began then is this one; learns the exact time.
@@ -204,9 +217,7 @@ impl Processes {
 
     /// The living process of a record's header; made up where there is none.
     pub fn living_mut(&mut self, pid: u32, header: &RecordHeader) -> &mut Process {
-        self.living
-            .entry(pid)
-            .or_insert_with(|| Process::unknown(header.session, header.start_ns, header.ppid, header.uid))
+        self.living.entry(pid).or_insert_with(|| Process::of_record(header))
     }
 
     /// All living ones.

@@ -1,28 +1,24 @@
 //! The state that records change, and the events that they give.
 
-use std::{
-    collections::{HashMap, HashSet},
-    fmt,
-    sync::Arc,
-};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use agentwatch_common::{
     kind::{Attribution as By, RecordKind},
-    maps::{LossKey, SessionEntry},
+    maps::SessionEntry,
     record::{ForkBody, JoinBody, RecordHeader, args_flag},
 };
 
 use super::{
-    Beginning, Judges, Mounts, Process, ProcessSeen, Processes, Sessions, describe,
+    Judges, Mounts, Process, ProcessSeen, Processes, Sessions, describe,
     exec::{self, Pending},
     file, guard, network,
     process::{Image, Text},
 };
 use crate::{
-    agents::{AgentTable, Match, Origin},
-    control::state::{ProcessId, Recognised, RecognisedBy},
+    agents::AgentTable,
+    control::state::ProcessId,
     decode::{Body, Exec, FileAct, GuardRecord, NetAct, PathText, Record, decode},
-    event::{self, Event, Exit, How, Kind, Op},
+    event::{self, Event, Exit, Kind, Op},
 };
 
 /// This host in this boot.
@@ -69,12 +65,14 @@ pub struct Attribution {
     pub sessions: Sessions,
     /// Their processes.
     pub processes: Processes,
-    facts: Box<dyn HostFacts>,
+    pub(super) facts: Box<dyn HostFacts>,
     mounts: Mounts,
     /// Containers by cgroup id.
     containers: HashMap<u64, Option<Arc<str>>>,
     /// Execs that wait for more arguments, by process id.
     pending: HashMap<u32, Pending>,
+    /// Not all living processes are known yet: see [`Attribution::settle`].
+    pub(super) settling: bool,
 }
 
 impl Attribution {
@@ -92,6 +90,7 @@ impl Attribution {
             mounts: Mounts::default(),
             containers: HashMap::new(),
             pending: HashMap::new(),
+            settling: false,
         }
     }
 
@@ -144,7 +143,11 @@ impl Attribution {
     fn fork(&mut self, header: &RecordHeader, fork: &ForkBody, out: &mut Vec<Event>) {
         let own = ProcessId { pid: header.pid, start_time: header.start_ns };
         let child = self.process(header, out).child(own, fork.child_start_ns, header.session);
-        self.add_process(fork.child_pid, child, header.time_ns, out);
+        match self.processes.get(fork.child_pid, fork.child_start_ns) {
+            // Found in the kernel's table before this record came.
+            Some(known) => known.parent = Some(own),
+            None => self.add_process(fork.child_pid, child, header.time_ns, out),
+        }
         let mut event = self.event(header, Kind::ProcessFork, None, out);
         let namespace_pid = (fork.child_ns_pid != fork.child_pid).then_some(fork.child_ns_pid);
         event.child =
@@ -196,25 +199,6 @@ impl Attribution {
         }
     }
 
-    fn why_exec(&self, agent: u32, program: &[u8], args: &[u8]) -> Option<Recognised> {
-        self.table.why_program(agent, program, exec::split(args)).map(|found| self.recognised(agent, found))
-    }
-
-    /// A match in the words of the control API.
-    #[must_use]
-    pub fn recognised(&self, agent: u32, found: &Match) -> Recognised {
-        let declared = self.table.get(agent).is_some_and(|agent| agent.origin == Origin::Policy);
-        let (by, pattern) = match found {
-            Match::Exec(glob) => (RecognisedBy::Exec, glob.text()),
-            Match::Run(glob) => (RecognisedBy::Run, glob.text()),
-            Match::Script(glob) => (RecognisedBy::Run, glob.text()),
-            Match::Unit(glob) => (RecognisedBy::Unit, glob.text()),
-            Match::Cgroup(glob) => (RecognisedBy::Cgroup, glob.text()),
-            Match::User { name, .. } => (RecognisedBy::User, name.as_str()),
-        };
-        Recognised { by, pattern: Some(Arc::from(pattern)), declared }
-    }
-
     fn exit(&mut self, header: &RecordHeader, code: u32, out: &mut Vec<Event>) {
         let mut event = self.event(header, Kind::ProcessExit, None, out);
         let signal = u8::try_from(code & 0x7f).ok().filter(|signal| *signal != 0);
@@ -224,20 +208,6 @@ impl Attribution {
         out.push(event);
         if let Some(session) = self.processes.end(header.pid, header.time_ns, Some(exit)) {
             self.left(session, header.time_ns, out);
-        }
-    }
-
-    /// A process left a session; the last one ends it.
-    fn left(&mut self, number: u64, time_ns: u64, out: &mut Vec<Event>) {
-        let unix_ns = self.host.unix_ns(time_ns);
-        let Some(session) = self.sessions.get_mut(number) else { return };
-        session.living = session.living.saturating_sub(1);
-        if session.living == 0 {
-            session.ended_ns = Some(unix_ns);
-            let mut event = describe::event(&self.host, time_ns, Kind::SessionEnd, None);
-            describe::name_session(&mut event, session);
-            out.push(event);
-            self.sessions.changed = true;
         }
     }
 
@@ -332,7 +302,7 @@ impl Attribution {
             let seen = self.facts.process(header.pid).filter(|seen| same_start(seen, header.start_ns));
             let mut process = match &seen {
                 Some(seen) => Process::seen(header.session, seen),
-                None => Process::unknown(header.session, header.start_ns, header.ppid, header.uid),
+                None => Process::of_record(header),
             };
             process.start_ns = header.start_ns;
             self.add_process(header.pid, process, header.time_ns, out);
@@ -348,77 +318,6 @@ impl Attribution {
         process
     }
 
-    /// Adds a process; one with the same number whose end was not seen has ended by now.
-    pub fn add_process(&mut self, pid: u32, process: Process, time_ns: u64, out: &mut Vec<Event>) {
-        self.entered(process.session, pid);
-        if let Some(mut old) = self.processes.add(pid, process) {
-            old.ended_ns = Some(time_ns);
-            let session = old.session;
-            self.processes.keep_ended(pid, old);
-            self.left(session, time_ns, out);
-        }
-    }
-
-    /// A process came into a session, which is made up from what the kernel kept where its beginning was lost.
-    fn entered(&mut self, number: u64, pid: u32) {
-        if self.sessions.get(number).is_none() {
-            let entry = self.facts.session(number).unwrap_or_default();
-            let by = By::from_raw(entry.attribution);
-            let parent = (entry.parent != 0).then_some(entry.parent);
-            let agent = self.table.with_number(entry.agent);
-            self.begin(number, pid, entry.since_ns, agent, by, parent, None);
-        }
-        if let Some(session) = self.sessions.get_mut(number) {
-            session.living += 1;
-            session.total += 1;
-            session.ended_ns = None;
-        }
-    }
-
-    /// Begins a session.
-    #[expect(clippy::too_many_arguments, reason = "the facts of a beginning, once")]
-    pub fn begin(
-        &mut self,
-        number: u64,
-        pid: u32,
-        time_ns: u64,
-        agent: u32,
-        by: By,
-        parent: Option<u64>,
-        why: Option<Recognised>,
-    ) {
-        let spec = self.table.get(agent);
-        let (how, recognised_by) = match by {
-            By::Launched => (How::Launched, RecognisedBy::Launcher),
-            By::Adopted => (How::Adopted, RecognisedBy::Exec),
-            By::MatchedCgroup => (How::Matched, RecognisedBy::Cgroup),
-            By::MatchedUser => (How::Matched, RecognisedBy::User),
-            By::MatchedExec | By::Unknown(_) => (How::Matched, RecognisedBy::Exec),
-        };
-        let declared = spec.is_some_and(|spec| spec.origin == Origin::Policy);
-        let recognised = why.unwrap_or(Recognised { by: recognised_by, pattern: None, declared });
-        let began = Beginning {
-            agent: Arc::from(spec.map_or("unknown", |spec| spec.name.as_str())),
-            owner: spec.and_then(|spec| spec.owner.as_deref()).map(Arc::from),
-            mode: Arc::from(spec.map_or("observe", |spec| spec.mode.as_str())),
-            parent,
-            since_ns: self.host.unix_ns(time_ns),
-            how,
-            recognised,
-            root_pid: pid,
-        };
-        self.sessions.begin(number, began);
-    }
-
-    /// An event about a session that began without a record of the kernel (launched, adopted).
-    #[must_use]
-    pub fn session_started(&self, number: u64, time_ns: u64) -> Option<Event> {
-        let session = self.sessions.get(number)?;
-        let mut event = describe::event(&self.host, time_ns, Kind::SessionStart, None);
-        describe::name_session(&mut event, session);
-        Some(event)
-    }
-
     /// Counts repeats that were folded into an event; the event itself counted one already.
     pub fn count_repeats(&mut self, event: &Event, session: u64, count: u64) {
         let more = count.saturating_sub(1);
@@ -432,29 +331,6 @@ impl Attribution {
         if let (Some(process), Some(op)) = (process, event.op) {
             process.counts.add(op, more);
         }
-    }
-
-    /// Ends the processes that are not among those alive: their own end was not seen.
-    pub fn end_missing(&mut self, alive: &HashSet<u32>, now_ns: u64, out: &mut Vec<Event>) {
-        let gone: Vec<u32> =
-            self.processes.all_living().map(|(pid, _)| pid).filter(|pid| !alive.contains(pid)).collect();
-        for pid in gone {
-            if let Some(session) = self.processes.end(pid, now_ns, None) {
-                self.left(session, now_ns, out);
-            }
-        }
-    }
-
-    /// An event about something lost.
-    pub fn loss(&mut self, key: LossKey, count: u64, reason: &str, time_ns: u64) -> Event {
-        let kind = loss_kind(RecordKind::from_raw(key.kind));
-        let mut event = describe::event(&self.host, time_ns, Kind::Loss, None);
-        if let Some(session) = self.sessions.get_mut(key.session) {
-            session.losses += count;
-            describe::name_session(&mut event, session);
-        }
-        event.loss = Some(event::Loss { kind: kind.to_owned(), reason: reason.to_owned(), count });
-        event
     }
 
     /// An event about the host itself.
@@ -481,42 +357,9 @@ impl Attribution {
     }
 }
 
-/// The kind of event that a record of this kind would have become.
 /// Whether the operation did not happen.
 fn is_refusal(verdict: event::Verdict) -> bool {
     matches!(verdict, event::Verdict::Held | event::Verdict::Denied | event::Verdict::Killed)
-}
-
-fn loss_kind(kind: RecordKind) -> &'static str {
-    match kind {
-        RecordKind::Fork => "process.fork",
-        RecordKind::Exec | RecordKind::ExecArgs | RecordKind::ExecRefused => "process.exec",
-        RecordKind::Exit => "process.exit",
-        RecordKind::Cwd => "process.cwd",
-        RecordKind::Join => "session.start",
-        RecordKind::FileOpen => "file.open",
-        RecordKind::FileCreate => "file.create",
-        RecordKind::FileDelete => "file.delete",
-        RecordKind::FileRename => "file.rename",
-        RecordKind::FileLink => "file.link",
-        RecordKind::FileSymlink => "file.symlink",
-        RecordKind::FileTruncate => "file.truncate",
-        RecordKind::FileMode => "file.mode",
-        RecordKind::FileOwner => "file.owner",
-        RecordKind::FileXattr => "file.xattr",
-        RecordKind::FileMkdir => "file.mkdir",
-        RecordKind::FileRmdir => "file.rmdir",
-        RecordKind::FileMap => "file.map",
-        RecordKind::Mount => "mount",
-        RecordKind::Unmount => "unmount",
-        RecordKind::NetConnect => "net.connect",
-        RecordKind::NetSend => "net.send",
-        RecordKind::NetBind => "net.bind",
-        RecordKind::NetListen => "net.listen",
-        RecordKind::NetAccept => "net.accept",
-        RecordKind::Guard => "guard",
-        RecordKind::Unknown(_) => "unknown",
-    }
 }
 
 /// Whether what the host says is about the process that began then.

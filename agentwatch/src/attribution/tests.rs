@@ -132,7 +132,7 @@ fn a_session_begins_at_exec_and_ends_with_its_last_process() {
     assert_eq!(exec.op, Some(Op::Exec));
     assert_eq!(exec.command.as_ref().unwrap().0, "claude -p");
     let process = exec.process.as_ref().unwrap();
-    assert_eq!((process.pid, process.start_time, process.uid), (100, 10, 1000));
+    assert_eq!((process.pid, process.start_time, process.uid), (100, 10, Some(1000)));
     assert_eq!(process.executable_path.0, "/usr/bin/claude");
     assert_eq!(process.cwd.0, "/home");
 
@@ -178,11 +178,72 @@ fn a_process_id_that_is_used_again_is_another_process() {
     bench.exec(7, ROOT, Some(0), "/usr/bin/claude", b"claude\0");
     bench.fork(7, ROOT, CHILD);
     // Its end was lost, and its number is given again.
-    bench.fork(7, ROOT, (CHILD.0, 99));
+    let later = 99_000_000;
+    let events = bench.fork(7, ROOT, (CHILD.0, later));
+    assert_eq!(kinds(&events), [Kind::ProcessExit, Kind::ProcessFork]);
+    assert_eq!(events[0].process.as_ref().map(|process| (process.pid, process.start_time)), Some(CHILD));
+    assert_eq!(events[0].exit, None, "nobody knows the status");
+    assert!(events[0].reason.as_ref().unwrap().contains("not seen"));
     assert_eq!(bench.state.sessions.get(7).unwrap().living, 2);
-    let events = bench.exit(7, (CHILD.0, 99), 0);
-    assert_eq!(events[0].process.as_ref().unwrap().start_time, 99);
+    let events = bench.exit(7, (CHILD.0, later), 0);
+    assert_eq!(events[0].process.as_ref().unwrap().start_time, later);
     assert_eq!(bench.state.sessions.get(7).unwrap().living, 1);
+}
+
+#[test]
+fn what_ended_while_nobody_looked_is_told_without_a_status() {
+    let mut bench = Bench::new();
+    bench.exec(7, ROOT, Some(0), "/usr/bin/claude", b"claude\0");
+    let mut out = Vec::new();
+    bench.state.was_there(300, 7, 5, 50, &mut out);
+    assert_eq!(kinds(&out), [Kind::ProcessExit], "the session goes on");
+    assert_eq!((out[0].exit.clone(), out[0].process.as_ref().unwrap().pid), (None, 300));
+    let written = serde_json::to_value(out[0].process.as_ref().unwrap()).unwrap();
+    assert_eq!(written, serde_json::json!({"pid": 300, "start_time": 5}), "nothing is made up");
+    assert_eq!(&*out[0].session, &*bench.state.sessions.get(7).unwrap().id);
+    out.clear();
+    bench.state.end_unseen(ROOT.0, 60, &mut out);
+    assert_eq!(kinds(&out), [Kind::ProcessExit, Kind::SessionEnd]);
+    assert_eq!(out[0].process.as_ref().unwrap().executable_path.0, "/usr/bin/claude");
+    out.clear();
+    bench.state.end_unseen(ROOT.0, 70, &mut out);
+    assert!(out.is_empty(), "once is enough");
+}
+
+#[test]
+fn a_session_of_an_earlier_daemon_ends_when_all_that_lives_is_known() {
+    let mut before = Bench::new();
+    before.exec(7, ROOT, Some(0), "/usr/bin/claude", b"claude\0");
+    before.exec(8, (200, 11), Some(0), "/usr/bin/codex", b"codex\0");
+    let mut after = Bench::new();
+    after.state.take_over(before.state.sessions.saved());
+    // A child that was there before ended meanwhile; its session goes on with another process.
+    assert_eq!(kinds(&after.exit(7, CHILD, 0)), [Kind::ProcessExit]);
+    let mut out = Vec::new();
+    let seen = ProcessSeen { start_ticks: 1, ..ProcessSeen::default() };
+    after.state.add_process(ROOT.0, Process::seen(7, &seen), 30, &mut out);
+    assert!(out.is_empty(), "{out:?}");
+    // Of the other one nothing is left, and no record says so.
+    after.state.settle(40, &mut out);
+    assert_eq!(kinds(&out), [Kind::SessionEnd]);
+    assert_eq!(out[0].session, before.state.sessions.get(8).unwrap().id);
+    out.clear();
+    after.state.end_unseen(ROOT.0, 50, &mut out);
+    assert_eq!(kinds(&out), [Kind::ProcessExit, Kind::SessionEnd]);
+}
+
+#[test]
+fn a_child_that_was_found_before_its_fork_came_is_counted_once() {
+    let mut bench = Bench::new();
+    bench.exec(7, ROOT, Some(0), "/usr/bin/claude", b"claude\0");
+    let seen = ProcessSeen { start_ticks: 4, exe: b"/bin/found".to_vec(), ..ProcessSeen::default() };
+    let mut out = Vec::new();
+    bench.state.add_process(CHILD.0, Process::seen(7, &seen), 30, &mut out);
+    assert_eq!(kinds(&bench.fork(7, ROOT, (CHILD.0, 40_000_123))), [Kind::ProcessFork]);
+    let session = bench.state.sessions.get(7).unwrap();
+    assert_eq!((session.living, session.total), (2, 2));
+    let events = bench.exit(7, (CHILD.0, 40_000_123), 0);
+    assert_eq!(events[0].process.as_ref().unwrap().executable_path.0, "/bin/found");
 }
 
 #[test]

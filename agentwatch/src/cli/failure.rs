@@ -4,6 +4,7 @@ use crate::control::{ClientError, RunError};
 use crate::daemon::StartError;
 use crate::exit;
 use crate::kernel::KernelError;
+use crate::log::LogError;
 use crate::output::escape::escape;
 use crate::policy::Problems;
 
@@ -38,7 +39,8 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             .or_else(|| cause.downcast_ref().map(RunError::exit_code))
             .or_else(|| cause.downcast_ref().map(StartError::exit_code))
             .or_else(|| cause.downcast_ref::<Problems>().map(|_| exit::BAD_POLICY))
-            .or_else(|| cause.downcast_ref::<KernelError>().map(|_| exit::NOT_ALLOWED))
+            .or_else(|| cause.downcast_ref().map(LogError::exit_code))
+            .or_else(|| cause.downcast_ref().map(KernelError::exit_code))
     };
     error.chain().find_map(known).unwrap_or(exit::FAILED)
 }
@@ -62,6 +64,20 @@ mod tests {
             assert_eq!(exit_code(&error), exit::BAD_POLICY);
             assert!(problems(&error).is_some());
         }
+        let locked = || LogError::Locked { path: "/s".into(), pid: None };
+        let state = |kind: std::io::ErrorKind| LogError::State { path: "/s".into(), source: kind.into() };
+        for (error, code) in [
+            (locked(), exit::FAILED),
+            (state(std::io::ErrorKind::ReadOnlyFilesystem), exit::FAILED),
+            (state(std::io::ErrorKind::StorageFull), exit::FAILED),
+            (state(std::io::ErrorKind::PermissionDenied), exit::NOT_ALLOWED),
+        ] {
+            assert_eq!(exit_code(&error.into()), code);
+        }
+        assert_eq!(exit_code(&StartError::Log(locked()).into()), exit::FAILED);
+        assert_eq!(exit_code(&KernelError::NotRoot.into()), exit::NOT_ALLOWED);
+        assert_eq!(exit_code(&StartError::Kernel(KernelError::AnotherRuns).into()), exit::FAILED);
+        assert_eq!(exit_code(&StartError::Kernel(KernelError::NotRoot).into()), exit::NOT_ALLOWED);
         let socket = "/run/agentwatch/control.sock".into();
         assert_eq!(exit_code(&ClientError::NoPermission { socket }.into()), exit::NOT_ALLOWED);
     }

@@ -141,6 +141,9 @@ fn arrange(processes: &[ProcessView]) -> Vec<(&ProcessView, usize, String)> {
 /// The command line, safe for a terminal; arguments with spaces or of no length in quotes.
 fn command(process: &ProcessView) -> String {
     if process.command_args.is_empty() {
+        if process.executable_path.0.is_empty() {
+            return "?".to_owned();
+        }
         return escape(&process.executable_path.0).into_owned();
     }
     let word = |text: &str| {

@@ -12,7 +12,7 @@ use crate::paths::Paths;
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// Another daemon holds the lock.
-    #[error("another agentwatch runs{}: stop it first, or give this one its own `--run-dir` and `--state`",
+    #[error("another agentwatch runs{}: a host has one daemon, so stop that one first",
         pid.as_ref().map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
     AnotherRuns {
         /// Its process id, where the lock file says it.

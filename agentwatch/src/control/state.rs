@@ -135,8 +135,8 @@ pub struct ProcessView {
     /// Which process.
     #[serde(flatten)]
     pub id: ProcessId,
-    /// Process id of its parent when it began.
-    pub ppid: u32,
+    /// Process id of its parent when it began, where that was seen.
+    pub ppid: Option<u32>,
     /// The process that made it, where that belongs to the session too.
     pub parent: Option<ProcessId>,
     /// Path of the program that it runs or ran last.
@@ -149,8 +149,8 @@ pub struct ProcessView {
     pub command_args: Arc<[ObservedText]>,
     /// `percent` where an argument is not UTF-8: then all are percent-encoded.
     pub command_args_encoding: Option<Encoding>,
-    /// User id in the initial namespace.
-    pub uid: u32,
+    /// User id in the initial namespace, where that was seen.
+    pub uid: Option<u32>,
     /// Working directory.
     pub cwd: ObservedText,
     /// `percent` where `cwd` is not UTF-8 and is percent-encoded.

@@ -76,7 +76,7 @@ pub fn process(pid: u32) -> Option<ProcessSeen> {
     Some(ProcessSeen {
         start_ticks: stat.starttime,
         ppid: u32::try_from(stat.ppid).unwrap_or(0),
-        uid: process.uid().unwrap_or(0),
+        uid: process.uid().ok(),
         exe: link("exe").unwrap_or_default(),
         args: args
             .split_inclusive(|byte| *byte == 0)

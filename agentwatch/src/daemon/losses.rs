@@ -7,7 +7,12 @@ use agentwatch_common::{
     maps::{LossKey, control},
 };
 
-use crate::kernel::maps::{Maps, Shared};
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::{
+    self,
+    maps::{Maps, Shared},
+};
 
 /// What was told of each counter already.
 #[derive(Debug, Default)]
@@ -30,8 +35,8 @@ pub struct Loss {
 }
 
 impl Losses {
-    /// What the kernel counted already before this daemon: an earlier one may have told it, and what it did not
-    /// live to tell is told now, so that nothing is missing at the price of being told twice.
+    /// What the kernel counted since the last call. Where an earlier daemon was killed between telling and noting
+    /// that it told, it is told twice, so that nothing is missing.
     pub fn collect(&mut self, maps: &Maps) -> Vec<Loss> {
         let mut found = Vec::new();
         for (Shared(key), count) in maps.losses.iter().flatten() {
@@ -51,13 +56,46 @@ impl Losses {
         found
     }
 
-    /// Takes the counters as they are for told. For a daemon that takes over: an earlier one told them.
-    pub fn take_as_told(&mut self, maps: &Maps) {
-        for (Shared(key), count) in maps.losses.iter().flatten() {
-            self.told.insert(key, count);
-        }
-        self.unattributed_told = maps.word(control::LOSSES_UNATTRIBUTED).unwrap_or(0);
+    /// Goes on with what an earlier daemon told of the same counters: what they counted since is still to be told.
+    #[must_use]
+    pub fn after(earlier: Option<Told>) -> Self {
+        let Some(told) = earlier.filter(|told| told.build == kernel::build_id()) else {
+            return Self::default();
+        };
+        let counters = told.counters.into_iter().map(|one| {
+            (LossKey { session: one.session, kind: one.kind, reason: one.reason, pad: 0 }, one.count)
+        });
+        Self { told: counters.collect(), unattributed_told: told.unattributed, total: 0 }
     }
+
+    /// What was told so far, for a daemon that comes after this one.
+    #[must_use]
+    pub fn told(&self) -> Told {
+        let counters = self.told.iter().map(|(key, count)| Counter {
+            session: key.session,
+            kind: key.kind,
+            reason: key.reason,
+            count: *count,
+        });
+        Told { build: kernel::build_id(), unattributed: self.unattributed_told, counters: counters.collect() }
+    }
+}
+
+/// What was told of the kernel's counters, over a restart of the daemon.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// The build whose counters these are: another one has its own, which begin at zero.
+    build: String,
+    unattributed: u64,
+    counters: Vec<Counter>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Counter {
+    session: u64,
+    kind: u16,
+    reason: u16,
+    count: u64,
 }
 
 /// Whether the daemon's picture of processes may be wrong after this.
@@ -76,5 +114,22 @@ fn reason(key: LossKey) -> &'static str {
         LossReason::CgroupTableFull => "cgroup_table_full",
         LossReason::Skipped => "skipped",
         LossReason::Unknown(_) => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_told_is_told_once_over_a_restart() {
+        let key = LossKey { session: 7, kind: RecordKind::Exit.raw(), reason: 1, pad: 0 };
+        let first = Losses { told: HashMap::from([(key, 12)]), unattributed_told: 3, total: 15 };
+        let text = serde_json::to_string(&first.told()).unwrap();
+        let second = Losses::after(Some(serde_json::from_str(&text).unwrap()));
+        assert_eq!((second.told, second.unattributed_told), (first.told, 3));
+        let other = Told { build: "another".into(), ..serde_json::from_str(&text).unwrap() };
+        assert!(Losses::after(Some(other)).told.is_empty(), "its counters begin at zero");
+        assert!(Losses::after(None).told.is_empty());
     }
 }

@@ -28,7 +28,7 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 /// as soon as one of its ancestors is marked, so few are needed.
 const ROUNDS_MAX: u32 = 64;
 /// Nanoseconds in a clock tick.
-const NS_PER_TICK: u64 = 10_000_000;
+pub const NS_PER_TICK: u64 = 10_000_000;
 
 /// Numbers for sessions that the daemon begins.
 #[derive(Debug)]
@@ -135,8 +135,19 @@ fn process_entry(session: u64, id: ProcId, agent: u32, flags: u32) -> ProcessEnt
 
 /// Whether an entry of the kernel means this process.
 fn is_process(entry: &ProcessEntry, id: ProcId) -> bool {
-    let ticks = if entry.start_ns == 0 { entry.start_ticks } else { entry.start_ns / NS_PER_TICK };
-    ticks == id.start_ticks
+    is_start(entry, id.start_ticks)
+}
+
+/// Whether the process of an entry began at this clock tick.
+#[must_use]
+pub const fn is_start(entry: &ProcessEntry, start_ticks: u64) -> bool {
+    start_of(entry) / NS_PER_TICK == start_ticks
+}
+
+/// When the process of an entry began, nanoseconds since boot, to the tick where nothing better is known.
+#[must_use]
+pub const fn start_of(entry: &ProcessEntry) -> u64 {
+    if entry.start_ns == 0 { entry.start_ticks * NS_PER_TICK } else { entry.start_ns }
 }
 
 /// Begins an adopted session, or finds that of a cgroup which has one.
@@ -180,7 +191,7 @@ fn why(state: &Attribution, adoption: &Adoption) -> Option<Recognised> {
             let seen = facts::process(id.pid)?;
             let args = seen.args.iter().map(Vec::as_slice);
             let by_program = state.table.why_program(adoption.agent, &seen.exe, args);
-            by_program.or_else(|| state.table.why_user(adoption.agent, seen.uid))
+            by_program.or_else(|| state.table.why_user(adoption.agent, seen.uid?))
         }
         Root::Cgroup(path) => state.table.why_cgroup(adoption.agent, path),
     };

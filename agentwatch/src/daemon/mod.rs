@@ -16,6 +16,7 @@ mod rules;
 mod saved;
 mod standing;
 mod start;
+mod takeover;
 mod watch;
 
 use std::{os::fd::AsFd as _, sync::Arc};
@@ -49,6 +50,7 @@ const UPKEEP_NS: u64 = 1_000_000_000;
 #[expect(missing_debug_implementations, reason = "aya's arrays have none")]
 pub struct Daemon {
     paths: Paths,
+    _host_lock: kernel::HostLock,
     maps: Maps,
     rule_maps: RuleMaps,
     abilities: Abilities,
@@ -150,6 +152,7 @@ impl Daemon {
             let mut event = self.state.loss(loss.key, loss.count, loss.reason, now);
             self.log.append(&mut event);
         }
+        self.unsaved |= !found.is_empty();
         if found.iter().any(losses::concerns_processes) {
             self.resync(now);
         }
@@ -182,8 +185,11 @@ impl Daemon {
 
     /// After lost records on processes: what lives is in the kernel's table, and what is not there has ended.
     fn resync(&mut self, now: u64) {
+        let missing = takeover::missing(&self.maps, &self.state);
+        self.pipeline.drain_whole(&mut self.maps.events, &mut self.state, &mut self.log);
         let mut out = Vec::new();
-        start::take_up_processes(&self.maps, &mut self.state, now, &mut out);
+        takeover::end_missing(&self.maps, &mut self.state, &missing, now, &mut out);
+        takeover::take_up_processes(&mut self.maps, &mut self.state, now, &mut out);
         for mut event in out {
             self.log.append(&mut event);
         }
@@ -192,7 +198,15 @@ impl Daemon {
     fn save_sessions(&mut self) {
         self.state.sessions.changed = false;
         let boot_id = Arc::clone(&self.state.host.boot_id);
-        if let Err(error) = saved::write(&self.paths.state, &boot_id, &self.state.sessions.saved()) {
+        // First the events, then the note that they were told: what is told twice is better than what is not.
+        let saved = self.log.flush().map_err(|error| error.to_string()).and_then(|()| {
+            let (sessions, losses) = (self.state.sessions.saved(), self.losses.told());
+            saved::write(&self.paths.state, &boot_id, &sessions, &losses).map_err(|error| {
+                format!("cannot save the sessions under `{}`: {error}", self.paths.state.display())
+            })
+        });
+        if let Err(error) = saved {
+            self.unsaved = true;
             self.pipeline.warn_once(&error);
         }
     }

@@ -15,6 +15,8 @@ use crate::{
 
 /// Records taken from the ring before requests are looked at.
 const TURN_MAX: u64 = 16_384;
+/// Turns after which the ring has been read whole, whatever comes in meanwhile.
+const TURNS_MAX: u32 = 1_024;
 
 /// What the stages keep between two records.
 #[derive(Debug, Default)]
@@ -25,6 +27,8 @@ pub struct Pipeline {
     undecodable: u64,
     last_error: Option<DecodeError>,
     last_warning: String,
+    /// Events for which the log had no room.
+    pub unkept: u64,
     /// Whether the last wait was an idle one.
     pub was_idle: bool,
 }
@@ -39,6 +43,16 @@ impl Pipeline {
             self.take(&item, state, log);
         }
         taken
+    }
+
+    /// Takes all that waited in the ring when this began, and what came in meanwhile.
+    pub fn drain_whole(&mut self, ring: &mut RingBuf<MapData>, state: &mut Attribution, log: &mut Log) {
+        for _ in 0..TURNS_MAX {
+            if self.drain(ring, state, log) < TURN_MAX {
+                break;
+            }
+        }
+        self.flush(state, log);
     }
 
     /// One record.
@@ -93,6 +107,13 @@ impl Pipeline {
                 event.time_last = (count > 1).then(|| format_time(state.host.unix_ns(last_ns)));
             }
             log.append(&mut event);
+            // The log could not be written and has no more room for what waits; it tells when it can again.
+            if event.seq == 0 {
+                self.unkept += event.count;
+                if let Some(session) = state.sessions.get_mut(record.header.session) {
+                    session.losses += event.count;
+                }
+            }
         }
     }
 

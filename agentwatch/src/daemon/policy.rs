@@ -100,8 +100,10 @@ impl Loaded {
 
     fn compile(wanted: &Wanted, mut policy: Policy, origin: PolicyOrigin) -> Result<Self, StartError> {
         policy.own = own::own(&wanted.paths, wanted.path.as_deref())?;
+        let table = AgentTable::new(policy.agent_specs())?;
+        warn_of_users(&table);
         Ok(Self {
-            table: Arc::new(AgentTable::new(policy.agent_specs())?),
+            table: Arc::new(table),
             compiled: Compiled::new(&policy)?,
             strictest: policy.agents.iter().map(|agent| agent.spec.mode).max().unwrap_or_default(),
             policy,
@@ -147,6 +149,20 @@ fn guards_in_force(policy: &Policy) -> Vec<Guard> {
     let enforced = || policy.agents.iter().filter(|agent| agent.spec.mode > Mode::Recommend);
     let is_on = |guard: &Guard| enforced().any(|agent| agent.guards(*guard));
     Guard::ALL.into_iter().filter(is_on).collect()
+}
+
+/// Says where an agent is matched by root or by the daemon's own user, which makes most of a host one session.
+fn warn_of_users(table: &AgentTable) {
+    let own = rustix::process::geteuid().as_raw();
+    for (uid, index) in table.users().filter(|(uid, _)| *uid == 0 || *uid == own) {
+        let agent = table.get(index).map_or("", |agent| agent.name.as_str());
+        tracing::warn!(
+            "the agent `{}` matches the user with id {uid}, {}: every process of that user becomes a session of \
+             it; give the agent a user of its own",
+            crate::output::escape::escape(agent),
+            if uid == 0 { "which is root" } else { "as which agentwatch itself runs" }
+        );
+    }
 }
 
 /// Reads a policy, and refuses what this version would only pretend to do. `warnings` are those of its files.

@@ -70,9 +70,16 @@ impl Daemon {
                 last_seq: self.log.next_seq().checked_sub(1).filter(|seq| *seq > 0),
                 segment: last_segment(&self.paths.state),
             },
-            losses: self.losses.total,
-            abilities: abilities.collect(),
+            losses: self.losses.total + self.pipeline.unkept,
+            abilities: abilities.chain(self.log_ability()).collect(),
         }
+    }
+
+    /// The log, where it cannot be written: then nobody should rely on it.
+    fn log_ability(&self) -> Option<AbilityView> {
+        let reason = self.log.trouble()?;
+        let reason = format!("{reason}; events wait in memory, and {} found no room", self.pipeline.unkept);
+        Some(AbilityView { name: Arc::from("log"), state: AbilityState::Absent, reason: Some(reason) })
     }
 
     fn launch(&mut self, launch: &Launch, now: u64) -> Result<LaunchView, Refusal> {

@@ -4,6 +4,7 @@ use std::{fs, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
+use super::losses::Told;
 use crate::attribution::Saved;
 
 /// The file.
@@ -12,21 +13,33 @@ const NAME: &str = "sessions.json";
 #[derive(Debug, Deserialize)]
 struct Stored {
     boot_id: String,
-    sessions: Vec<Saved>,
+    #[serde(flatten)]
+    earlier: Earlier,
+}
+
+/// What an earlier daemon of this boot left.
+#[derive(Debug, Default, Deserialize)]
+pub struct Earlier {
+    /// Its sessions.
+    pub sessions: Vec<Saved>,
+    /// The losses that it told of.
+    #[serde(default)]
+    pub losses: Option<Told>,
 }
 
 #[derive(Debug, Serialize)]
 struct ToStore<'a> {
     boot_id: &'a str,
     sessions: &'a [Saved],
+    losses: &'a Told,
 }
 
 /// Writes the sessions, whole or not at all.
 ///
 /// # Errors
 /// The state folder cannot be written.
-pub fn write(state: &Path, boot_id: &str, sessions: &[Saved]) -> io::Result<()> {
-    let text = serde_json::to_vec(&ToStore { boot_id, sessions })?;
+pub fn write(state: &Path, boot_id: &str, sessions: &[Saved], losses: &Told) -> io::Result<()> {
+    let text = serde_json::to_vec(&ToStore { boot_id, sessions, losses })?;
     let partial = state.join(format!("{NAME}.partial"));
     fs::write(&partial, text)?;
     fs::rename(partial, state.join(NAME))
@@ -35,22 +48,22 @@ pub fn write(state: &Path, boot_id: &str, sessions: &[Saved]) -> io::Result<()> 
 /// Reads the sessions of this boot: those of an earlier one have ended with it. A file that cannot be read
 /// is passed over with a warning: the kernel's tables still know who belongs together.
 #[must_use]
-pub fn read(state: &Path, boot_id: &str) -> Vec<Saved> {
+pub fn read(state: &Path, boot_id: &str) -> Earlier {
     let path = state.join(NAME);
     let text = match fs::read(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Earlier::default(),
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "cannot read the sessions of an earlier daemon");
-            return Vec::new();
+            return Earlier::default();
         }
     };
     match serde_json::from_slice::<Stored>(&text) {
-        Ok(stored) if stored.boot_id == boot_id => stored.sessions,
-        Ok(_) => Vec::new(),
+        Ok(stored) if stored.boot_id == boot_id => stored.earlier,
+        Ok(_) => Earlier::default(),
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "cannot read the sessions of an earlier daemon");
-            Vec::new()
+            Earlier::default()
         }
     }
 }

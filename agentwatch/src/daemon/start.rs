@@ -23,23 +23,22 @@ use super::{
     Daemon, boot_ns, boot_unix_ns,
     facts::{self, RunningHost},
     losses::Losses,
-    mark::{self, Numbers},
     pipeline::Pipeline,
     policy::{self, Loaded, Wanted},
     prepare::Preparing,
     rules::CompileError,
-    saved,
+    saved, takeover,
     watch::Watch,
 };
 use crate::{
     agents::{AgentTable, TableError},
-    attribution::{Attribution, Host, Process},
+    attribution::{Attribution, Host},
     control::{self as api, RunError, RunLock, policy::PolicyOrigin},
-    event::{Event, Kind, time::format_time},
+    event::{Kind, time::format_time},
     exit,
     kernel::{
         self, Abilities, Kernel, KernelError,
-        maps::{Boxed, Maps, Shared},
+        maps::{Boxed, Maps},
     },
     log::{Limits, Log, LogError},
     paths::Paths,
@@ -112,10 +111,10 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Run(error) => error.exit_code(),
-            Self::Kernel(_) => exit::NOT_ALLOWED,
+            Self::Kernel(error) => error.exit_code(),
             Self::Policy(_) | Self::Applied { .. } | Self::Table(_) | Self::Rules(_) => exit::BAD_POLICY,
-            Self::Log(error) if error.is_permission() => exit::NOT_ALLOWED,
-            Self::Log(_) | Self::Host { .. } | Self::Io(_) => exit::FAILED,
+            Self::Log(error) => error.exit_code(),
+            Self::Host { .. } | Self::Io(_) => exit::FAILED,
         }
     }
 }
@@ -168,6 +167,17 @@ impl AsFd for Signals {
     }
 }
 
+/// What a daemon has before it touches the kernel.
+struct ComingUp {
+    wanted: Wanted,
+    watch: Option<Watch>,
+    loaded: Loaded,
+    /// Why this policy, for the log.
+    why: &'static str,
+    lock: RunLock,
+    log: Log,
+}
+
 impl Daemon {
     /// Comes up: everything that can fail comes before the kernel is touched, but for the kernel itself.
     pub(super) fn start(options: &Options) -> Result<Self, StartError> {
@@ -182,16 +192,28 @@ impl Daemon {
         let (loaded, why) = Loaded::at_start(&wanted, &options.paths.state)?;
         kernel::check_host()?;
         let lock = RunLock::take(&options.paths)?;
-        let (mut log, _recovery) = Log::open(&options.paths.state, options.limits)?;
+        let (log, _recovery) = Log::open(&options.paths.state, options.limits)?;
+        let kernel = kernel::attach()?;
+        let began_here = !kernel.taken_over;
+        let up = ComingUp { wanted, watch, loaded, why, lock, log };
+        Self::begin(options, up, kernel).inspect_err(|_| {
+            // Nobody would read what programs without a daemon tell.
+            if began_here {
+                kernel::detach();
+            }
+        })
+    }
+
+    /// Goes on with the kernel's side in place.
+    fn begin(options: &Options, up: ComingUp, kernel: Kernel) -> Result<Self, StartError> {
+        let ComingUp { wanted, watch, loaded, why, lock, mut log } = up;
+        let Kernel { mut maps, abilities, taken_over, lock: host_lock } = kernel;
         let signals = Signals::new()?;
-        let Kernel { mut maps, abilities, taken_over } = kernel::attach()?;
         let host = host()?;
         let facts = Box::new(RunningHost::new(maps.sessions_again()?));
         let mut state = Attribution::new(host, Arc::clone(&loaded.table), facts);
-        let mut losses = Losses::default();
-        if taken_over {
-            losses.take_as_told(&maps);
-        }
+        let earlier = saved::read(&options.paths.state, &state.host.boot_id);
+        let losses = Losses::after(earlier.losses.filter(|_| taken_over));
         configure(&mut maps, &loaded.table)?;
         name_daemon(&mut maps)?;
         let mut rule_maps = maps.rules()?;
@@ -203,23 +225,32 @@ impl Daemon {
         if in_force.origin != PolicyOrigin::None {
             log.append(&mut policy::applied_event(&state, &in_force, now, why));
         }
+        let (mailbox, inbox) = api::mailbox()?;
+        let server = api::serve(lock, mailbox)?;
+        // In the order in which things happened: what waits in the ring, then what is there now.
+        let mut pipeline = Pipeline::default();
+        state.take_over(earlier.sessions);
+        pipeline.drain_whole(&mut maps.events, &mut state, &mut log);
         let mut out = Vec::new();
-        let numbers = take_up(&mut maps, &mut state, options, now, &mut out);
+        let numbers = takeover::take_up(&mut maps, &mut state, now, &mut out);
         for event in &mut out {
             log.append(event);
         }
-        log.flush()?;
+        // Only now, so that whoever sees the beginning in the log knows that all is in place. No error ends the daemon
+        // from here on: what was taken from the ring waits in memory.
+        if let Err(error) = log.flush() {
+            pipeline.warn_once(&error);
+        }
 
         release_memory();
-        let (mailbox, inbox) = api::mailbox()?;
-        let server = api::serve(lock, mailbox)?;
         Ok(Self {
             paths: options.paths.clone(),
+            _host_lock: host_lock,
             maps,
             rule_maps,
             abilities,
             state,
-            pipeline: Pipeline::default(),
+            pipeline,
             log,
             losses,
             numbers,
@@ -282,46 +313,6 @@ pub(super) fn configure(maps: &mut Maps, table: &AgentTable) -> Result<(), Kerne
     }
     maps.set_word(control::MATCH_USERS, u64::from(table.users().len() > 0))?;
     maps.set_word(control::MATCH_CGROUPS, u64::from(matcher.start_cgroup != 0))
-}
-
-/// Takes up what an earlier daemon left, and adopts what runs already.
-fn take_up(
-    maps: &mut Maps,
-    state: &mut Attribution,
-    options: &Options,
-    now: u64,
-    out: &mut Vec<Event>,
-) -> Numbers {
-    let boot_id = Arc::clone(&state.host.boot_id);
-    state.sessions.restore(saved::read(&options.paths.state, &boot_id));
-    take_up_processes(maps, state, now, out);
-    let known: Vec<u64> =
-        maps.sessions.keys().flatten().chain(state.sessions.all().map(|one| one.number)).collect();
-    let mut numbers = Numbers::after(known.into_iter());
-    mark::cover_cgroups(maps, state, &mut numbers, now);
-    let joined = mark::adopt_running(maps, state, &mut numbers, now, out);
-    if joined > 0 {
-        tracing::info!(joined, "processes of agents that already ran were adopted");
-    }
-    numbers
-}
-
-/// Makes the table of processes the same as the kernel's: those that it has and we do not know, and those that we
-/// think alive and it does not have.
-pub(super) fn take_up_processes(maps: &Maps, state: &mut Attribution, now: u64, out: &mut Vec<Event>) {
-    let mut alive = std::collections::HashSet::new();
-    for (pid, Shared(entry)) in maps.processes.iter().flatten() {
-        alive.insert(pid);
-        if state.processes.living(pid).is_some() {
-            continue;
-        }
-        let process = match facts::process(pid) {
-            Some(seen) => Process::seen(entry.session, &seen),
-            None => continue,
-        };
-        state.add_process(pid, process, now, out);
-    }
-    state.end_missing(&alive, now, out);
 }
 
 fn describe(abilities: &Abilities, taken_over: bool) -> String {

@@ -93,15 +93,17 @@ pub struct Process {
     pub tid: Option<u32>,
     /// When it began, nanoseconds since boot. With `pid` the identity of a process within a boot.
     pub start_time: u64,
-    /// Process id of the parent at that moment.
-    pub ppid: u32,
-    /// Path of the program that it runs.
-    #[serde(rename = "executable.path")]
+    /// Process id of the parent at that moment. Absent where nobody saw it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ppid: Option<u32>,
+    /// Path of the program that it runs. Absent where nobody saw it.
+    #[serde(rename = "executable.path", default, skip_serializing_if = "text_is_empty")]
     pub executable_path: ObservedText,
     /// `percent` where `executable.path` is not UTF-8 and is percent-encoded.
     #[serde(rename = "executable.path_encoding", default, skip_serializing_if = "Option::is_none")]
     pub executable_path_encoding: Option<Encoding>,
-    /// Arguments since its last exec, the name it was given first.
+    /// Arguments since its last exec, the name it was given first. Absent where nobody saw them.
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     pub command_args: Arc<[ObservedText]>,
     /// `percent` where an argument is not UTF-8: then all are percent-encoded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -109,8 +111,9 @@ pub struct Process {
     /// Set where arguments are missing at the end.
     #[serde(default, skip_serializing_if = "is_false")]
     pub command_args_truncated: bool,
-    /// User id in the initial namespace.
-    pub uid: u32,
+    /// User id in the initial namespace. Absent where nobody saw it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
     /// Working directory.
     #[serde(default, skip_serializing_if = "text_is_empty")]
     pub cwd: ObservedText,
@@ -140,6 +143,9 @@ pub struct File {
     /// The path as the process in its container sees it, where that differs from `path`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_path: Option<ObservedText>,
+    /// `percent` where `container_path` is not UTF-8 and is percent-encoded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_path_encoding: Option<Encoding>,
     /// Second path of a rename or link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_to: Option<ObservedText>,
@@ -149,6 +155,9 @@ pub struct File {
     /// Text of a symbolic link, name of an attribute, source of a mount, as given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub argument: Option<ObservedText>,
+    /// `percent` where `argument` is not UTF-8 and is percent-encoded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub argument_encoding: Option<Encoding>,
     /// Set where the file has no name any more or never had one.
     #[serde(default, skip_serializing_if = "is_false")]
     pub deleted: bool,

@@ -5,7 +5,9 @@
 //! ring.
 
 use std::{
-    fs, io,
+    fs::{self, File, TryLockError},
+    io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -44,6 +46,35 @@ pub struct Kernel {
     pub abilities: Abilities,
     /// True where programs of an earlier daemon went on and were taken over.
     pub taken_over: bool,
+    /// Held as long as this process reads the ring.
+    pub lock: HostLock,
+}
+
+/// The kernel objects are this process's until this is dropped or the process ends, however it ends: two daemons
+/// would each get a part of what the ring holds, and a third nothing of what either was told.
+#[derive(Debug)]
+pub struct HostLock {
+    _folder: File,
+}
+
+impl HostLock {
+    fn take() -> Result<Self, KernelError> {
+        let failed = |source| KernelError::NoBpfFs { path: PIN_ROOT.into(), source };
+        fs::create_dir_all(PIN_ROOT).map_err(failed)?;
+        let folder = File::open(PIN_ROOT).map_err(failed)?;
+        match folder.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(KernelError::AnotherRuns),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        // A daemon that ended in between removed the folder: the lock is then on nothing.
+        let locked = folder.metadata().map_err(failed)?.ino();
+        if fs::metadata(PIN_ROOT).is_ok_and(|found| found.ino() == locked) {
+            Ok(Self { _folder: folder })
+        } else {
+            Err(KernelError::AnotherRuns)
+        }
+    }
 }
 
 /// Identifies this build's object: two with the same can use each other's pins.
@@ -62,18 +93,24 @@ pub fn build_id() -> String {
 /// What this kernel or the privileges do not allow.
 pub fn attach() -> Result<Kernel, KernelError> {
     check_host()?;
+    let lock = HostLock::take()?;
     let dir = Path::new(PIN_ROOT).join(build_id());
     if dir.join(COMPLETE).exists() {
         let maps = Maps::open(&dir)?;
         let abilities = abilities_of_pins(&dir, maps.word(control::JUDGES)? != 0);
-        return Ok(Kernel { maps, abilities, taken_over: true });
+        return Ok(Kernel { maps, abilities, taken_over: true, lock });
     }
     // What a daemon that was killed in the middle of this left.
     remove_folder(&dir);
-    let mut kernel = load(&dir)?;
-    kernel.taken_over = inherit(&dir, &mut kernel.maps);
+    let loaded = load(&dir);
+    if loaded.is_err() {
+        remove_folder(&dir);
+        let _ = fs::remove_dir(PIN_ROOT);
+    }
+    let (mut maps, abilities) = loaded?;
+    let taken_over = inherit(&dir, &mut maps);
     fs::create_dir(dir.join(COMPLETE)).map_err(|source| KernelError::NoBpfFs { path: dir, source })?;
-    Ok(kernel)
+    Ok(Kernel { maps, abilities, taken_over, lock })
 }
 
 /// Detaches all programs of all builds and removes their tables. What is not there is no error.
@@ -104,7 +141,7 @@ pub fn check_host() -> Result<(), KernelError> {
 }
 
 /// Loads the object and attaches and pins each program.
-fn load(dir: &Path) -> Result<Kernel, KernelError> {
+fn load(dir: &Path) -> Result<(Maps, Abilities), KernelError> {
     let links = dir.join("links");
     fs::create_dir_all(&links).map_err(|source| KernelError::NoBpfFs { path: links.clone(), source })?;
     let found = offsets::find()?;
@@ -146,7 +183,7 @@ fn load(dir: &Path) -> Result<Kernel, KernelError> {
     for name in found.missing {
         abilities.degraded("vsock", format!("the vsock module was not loaded at start: `{name}` is unknown, so the addresses of vsock listeners and accepted peers are missing"));
     }
-    Ok(Kernel { maps, abilities, taken_over: false })
+    Ok((maps, abilities))
 }
 
 /// Whether a program would run and see nothing.

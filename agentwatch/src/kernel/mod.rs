@@ -10,10 +10,12 @@ pub mod rules;
 
 use std::{io, path::PathBuf};
 
-pub use ability::{Abilities, Ability, State};
-pub use load::{Kernel, PIN_ROOT, attach, build_id, check_host, detach};
+use crate::exit;
 
-/// Why the kernel side cannot work here. All of these end the daemon with exit code 6.
+pub use ability::{Abilities, Ability, State};
+pub use load::{HostLock, Kernel, PIN_ROOT, attach, build_id, check_host, detach};
+
+/// Why the kernel side cannot work here.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// Not root, or not enough capabilities.
@@ -21,6 +23,11 @@ pub enum KernelError {
         "agentwatch must run as root to load its kernel programs: start it with sudo, as a systemd service or as a privileged daemonset"
     )]
     NotRoot,
+    /// Another daemon has the kernel programs, with other folders.
+    #[error(
+        "another agentwatch already runs the kernel programs of this host, with another run folder: a host has one daemon, so stop that one first (`pgrep -a agentwatch` finds it)"
+    )]
+    AnotherRuns,
     /// No type information.
     #[error(
         "cannot read this kernel's type information at `{path}` ({source}): agentwatch needs a kernel built with CONFIG_DEBUG_INFO_BTF, as those of all large distributions are"
@@ -114,4 +121,15 @@ pub enum KernelError {
         /// What went wrong.
         source: aya::maps::MapError,
     },
+}
+
+impl KernelError {
+    /// The exit code of the contract.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::AnotherRuns => exit::FAILED,
+            _ => exit::NOT_ALLOWED,
+        }
+    }
 }

@@ -24,6 +24,10 @@ impl Trouble {
         Self { full, sentence: format!("the log could not be written from {since} on: {source}").into() }
     }
 
+    pub fn sentence(&self) -> &str {
+        &self.sentence
+    }
+
     const fn reason(&self) -> &'static str {
         if self.full { "disk_full" } else { "log_unwritable" }
     }

@@ -31,6 +31,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::exit;
+
 pub use crate::event::time::{format_time, parse_time};
 pub use follow::{Follower, Wake};
 pub use line::{Head, Line};
@@ -88,8 +90,7 @@ pub enum LogError {
     },
     /// Another daemon writes this log.
     #[error(
-        "another agentwatch daemon{} already keeps its state in `{}`: stop it first, or give this one a state \
-         folder of its own with --state",
+        "another agentwatch daemon{} already keeps its state in `{}`: stop it first",
         pid.map(|pid| format!(" (process {pid})")).unwrap_or_default(),
         path.display()
     )]
@@ -138,6 +139,12 @@ impl LogError {
         } else {
             Self::Read { path: path.to_owned(), source }
         }
+    }
+
+    /// The exit code of the contract.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        if self.is_permission() { exit::NOT_ALLOWED } else { exit::FAILED }
     }
 
     /// Whether the caller's privileges are what is missing.

@@ -16,9 +16,16 @@ pub(super) fn make_folder(path: &Path) -> Result<(), LogError> {
     }
 }
 
-/// Finds out now, and not at the first event, that the folder cannot be written.
+/// Bytes that must find room when the log is opened: some events.
+const ROOM_BYTES: usize = 16 * 1024;
+
+/// Finds out now, and not at the first event, that the folder cannot be written or has no room.
 pub(super) fn check_writable(folder: &Path) -> io::Result<()> {
-    Ok(rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)?)
+    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)?;
+    let path = folder.join("room.partial");
+    let written = std::fs::write(&path, [0; ROOM_BYTES]);
+    // Also where it was written in part.
+    written.and(std::fs::remove_file(&path))
 }
 
 /// Takes the state folder for this process; given back when the file is dropped.

@@ -38,12 +38,12 @@ pub fn event(offset: u64, session: &str) -> Event {
         process: Some(Process {
             pid: 4242,
             start_time: 8_123_456_789,
-            ppid: 4200,
+            ppid: Some(4200),
             executable_path: ObservedText("/usr/bin/python3.13".into()),
             command_args: ["python3", "-m", "pytest", "-q", "tests/unit"]
                 .map(|arg| ObservedText(arg.into()))
                 .into(),
-            uid: 1000,
+            uid: Some(1000),
             cwd: ObservedText("/home/ada/work/payments".into()),
             ..Process::default()
         }),

@@ -216,6 +216,12 @@ impl Log {
         self.losses.count()
     }
 
+    /// Why the log cannot be written now, and since when, in a sentence.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_ref().map(Trouble::sentence)
+    }
+
     fn push(&mut self, event: &mut Event) {
         event.seq = self.next_seq;
         let before = self.buffer.len();

@@ -73,7 +73,8 @@ fn local_time(stored: &str, zone: &TimeZone) -> String {
 
 fn process(process: &Process) -> String {
     let path = shown(&process.executable_path, process.executable_path_encoding);
-    let name = path.rsplit('/').next().unwrap_or_default();
+    // Of a process whose end alone is known, the program is not.
+    let name = path.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("?");
     format!("{}[{}]", quoted(name, true), process.pid)
 }
 
@@ -174,7 +175,7 @@ fn file_target(file: &File) -> String {
     }
     if let Some(argument) = &file.argument {
         text.push_str(" = ");
-        text.push_str(&word(&argument.0));
+        text.push_str(&path(argument, file.argument_encoding));
     }
     if let Some(root) = &file.root {
         text.push_str(&format!(" (in {})", word(root)));

@@ -66,13 +66,13 @@ pub fn sessions() -> Vec<SessionView> {
 pub fn process(pid: u32, parent: Option<ProcessId>, args: &[&str]) -> ProcessView {
     ProcessView {
         id: ProcessId { pid, start_time: u64::from(pid) * 1_000 },
-        ppid: parent.map_or(1, |parent| parent.pid),
+        ppid: Some(parent.map_or(1, |parent| parent.pid)),
         parent,
         executable_path: ObservedText(format!("/usr/bin/{}", args[0])),
         executable_path_encoding: None,
         command_args: args.iter().map(|arg| ObservedText((*arg).to_owned())).collect(),
         command_args_encoding: None,
-        uid: 1000,
+        uid: Some(1000),
         cwd: ObservedText("/home/dev/work".into()),
         cwd_encoding: None,
         started: "2026-05-04T08:00:00Z".into(),
