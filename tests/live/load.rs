@@ -1,6 +1,7 @@
 //! Much at once: nothing is lost, or what is lost is counted exactly.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use agentwatch::event::{Event, Kind};
 use anyhow::{Context as _, Result, ensure};
@@ -10,9 +11,10 @@ use tests::truth::Truth;
 
 /// What the log says of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Told {
+pub struct Told {
     events: u64,
-    lost: u64,
+    /// Counted as lost.
+    pub lost: u64,
 }
 
 /// Kinds that are counted.
@@ -26,8 +28,7 @@ fn load(daemon: &mut Daemon, args: &[&str]) -> Result<(Truth, BTreeMap<&'static 
     let mut command = daemon.exec(act_words(dir.path(), args));
     let mut child = command.stdout(output.reopen()?).spawn().context("cannot start the load")?;
     let pid = child.id();
-    let prefix = dir.path().to_string_lossy().into_owned();
-    let mut counted = Counted { pid, prefix, session: None, told: BTreeMap::new(), ended: false };
+    let mut counted = Counted::new(pid, dir.path());
     // Reads along: a long log is not held in memory.
     daemon.until("end of the session", |event| {
         counted.take(&event);
@@ -48,16 +49,26 @@ fn load(daemon: &mut Daemon, args: &[&str]) -> Result<(Truth, BTreeMap<&'static 
     Ok((truth, counted.told))
 }
 
-struct Counted {
+/// The account of a load: what is told of it, and what is counted as lost.
+pub struct Counted {
     pid: u32,
     prefix: String,
-    session: Option<String>,
-    told: BTreeMap<&'static str, Told>,
+    /// The session that it runs in, as soon as it is known.
+    pub session: Option<String>,
+    /// By kind.
+    pub told: BTreeMap<&'static str, Told>,
     ended: bool,
 }
 
 impl Counted {
-    fn take(&mut self, event: &Event) {
+    /// Of the session whose first process this is, with files in a folder.
+    pub fn new(pid: u32, dir: &Path) -> Self {
+        let prefix = dir.to_string_lossy().into_owned();
+        Self { pid, prefix, session: None, told: BTreeMap::new(), ended: false }
+    }
+
+    /// Takes an event in the order of the log.
+    pub fn take(&mut self, event: &Event) {
         if self.session.is_none() && event.process.as_ref().is_some_and(|process| process.pid == self.pid) {
             self.session = Some(event.session.to_string());
         }
@@ -77,7 +88,8 @@ impl Counted {
         }
     }
 
-    fn is_all(&self, truth: &Truth) -> Result<bool> {
+    /// Whether everything that was done is told or counted.
+    pub fn is_all(&self, truth: &Truth) -> Result<bool> {
         for (name, _) in KINDS {
             let told = self.told.get(name).copied().unwrap_or_default();
             let (told, did) = (told.events + told.lost, truth.number(name)?);

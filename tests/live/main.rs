@@ -6,6 +6,7 @@
 mod agent;
 mod attribution;
 mod enforcement;
+mod failures;
 mod files;
 mod guards;
 mod load;

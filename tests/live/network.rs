@@ -3,6 +3,7 @@
 use crate::exact;
 
 exact! {
+    unix_by_hostile_abstract_names: ["unix-abstract-odd"],
     tcp_over_ipv4: ["tcp4", "--port", "47001"],
     tcp_over_ipv6: ["tcp6", "--port", "47002"],
     tcp_to_a_mapped_address: ["tcp-mapped", "--port", "47003"],

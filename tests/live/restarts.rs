@@ -3,7 +3,7 @@
 //! The name makes these the last to run: they need daemons of their own, and the shared one must stop for them.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -15,26 +15,49 @@ use tests::log::LogFollower;
 use tests::session::{copy_actor, wait, work_dir};
 
 /// Every event that a state folder holds; numbers without gaps are checked on the way.
-fn all_events(place: &Place) -> Result<Vec<Event>> {
+pub fn all_events(place: &Place) -> Result<Vec<Event>> {
     let mut log = LogFollower::new(&place.state())?;
     std::iter::from_fn(|| log.next_event().transpose()).collect()
 }
 
 /// A shell in a session, which waits for lines to run.
-struct Shell(Child);
+pub struct Shell(Child);
 
 impl Shell {
-    fn start(daemon: &Daemon) -> Result<Self> {
+    /// Starts it.
+    pub fn start(daemon: &Daemon) -> Result<Self> {
         let mut command = daemon.exec(["bash", "-c", "while read -r line; do eval \"$line\"; done"]);
-        Ok(Self(command.stdin(Stdio::piped()).spawn().context("cannot start a shell")?))
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        Ok(Self(command.spawn().context("cannot start a shell")?))
     }
 
-    fn say(&mut self, line: &str) -> Result<()> {
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Gives it a line, and waits for the line that this prints.
+    pub fn ask(&mut self, line: &str) -> Result<String> {
+        self.say(line)?;
+        let output = self.0.stdout.as_mut().context("the shell has no output")?;
+        let mut answer = Vec::new();
+        // Byte by byte, so that nothing is read that the next call needs.
+        while answer.last() != Some(&b'\n') {
+            let mut byte = [0];
+            output.read_exact(&mut byte).context("the shell is gone")?;
+            answer.extend(byte);
+        }
+        Ok(String::from_utf8(answer)?.trim_end().to_owned())
+    }
+
+    /// Gives it a line to run.
+    pub fn say(&mut self, line: &str) -> Result<()> {
         let input = self.0.stdin.as_mut().context("the shell has no input")?;
         writeln!(input, "{line}").context("the shell is gone")
     }
 
-    fn end(mut self) -> Result<()> {
+    /// Ends it in order.
+    pub fn end(mut self) -> Result<()> {
         drop(self.0.stdin.take());
         let status = wait(&mut self.0)?;
         ensure!(status.success(), "the shell ended with {status}");
@@ -42,7 +65,8 @@ impl Shell {
     }
 }
 
-fn is_creation(event: &Event, path: &str) -> bool {
+/// Whether this is the creation of a file.
+pub fn is_creation(event: &Event, path: &str) -> bool {
     event.kind == Kind::FileCreate && event.file.as_ref().is_some_and(|file| file.path.0 == path)
 }
 

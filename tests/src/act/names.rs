@@ -32,7 +32,7 @@ const ODD: [&[u8]; 11] = [
 /// Acts on odd names.
 #[derive(Subcommand)]
 pub enum Act {
-    /// Creates, reads and removes files with hostile names
+    /// Creates, reads and removes files with hostile names, and symbolic links to such
     OddNames,
     /// Makes N folders in each other by chdir, with names of LEN bytes, and a file in the deepest
     Deep {
@@ -60,6 +60,9 @@ impl Act {
                 let path = rec.path(OsStr::from_bytes(name));
                 rec.create(&path)?;
                 rec.open(&path, &path, OFlags::RDONLY)?;
+                let link = rec.path("link");
+                rec.symlink(Path::new(OsStr::from_bytes(name)), &link)?;
+                rec.unlink(&link)?;
                 rec.unlink(&path)
             }),
             Self::Deep { n, len } => deep(rec, n, len),

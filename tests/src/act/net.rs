@@ -41,6 +41,8 @@ pub enum Act {
     UnixDgram,
     /// Unix stream by abstract name, a newline in it
     UnixAbstract,
+    /// Unix streams by hostile abstract names
+    UnixAbstractOdd,
     /// Unix stream by a relative path
     UnixRelative,
     /// vsock to this machine itself
@@ -76,7 +78,12 @@ impl Act {
             Self::UnixStream => stream_once(rec, &unix(rec, "stream.sock", SocketType::STREAM)?),
             Self::UnixSeqpacket => stream_once(rec, &unix(rec, "seqpacket.sock", SocketType::SEQPACKET)?),
             Self::UnixDgram => unix_dgram(rec),
-            Self::UnixAbstract => stream_once(rec, &abstract_name()?),
+            Self::UnixAbstract => {
+                stream_once(rec, &abstract_name(format!("aw-act\n{}", std::process::id()).as_bytes())?)
+            }
+            Self::UnixAbstractOdd => {
+                ODD_NAMES.iter().try_for_each(|name| stream_once(rec, &abstract_name(name)?))
+            }
             Self::UnixRelative => unix_relative(rec),
             Self::Vsock(Port { port }) => raw::vsock(rec, port.into()),
         }
@@ -139,10 +146,13 @@ fn unix_place(address: SocketAddrUnix, socket_type: SocketType, name: Bytes) -> 
     }
 }
 
-fn abstract_name() -> Result<Place> {
-    let name = format!("aw-act\n{}", std::process::id());
-    let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).context("no abstract name")?;
-    Ok(unix_place(address, SocketType::STREAM, format!("@{name}").as_str().into()))
+/// Abstract names that tear a careless log apart.
+const ODD_NAMES: [&[u8]; 4] =
+    [b"aw {\"seq\":1}\n{\"seq\":2}", b"aw \x1b[2J\x1b]0;title\x07", b"aw \xff\xfe\x80", b"aw %41% \r\t"];
+
+fn abstract_name(name: &[u8]) -> Result<Place> {
+    let address = SocketAddrUnix::new_abstract_name(name).context("no abstract name")?;
+    Ok(unix_place(address, SocketType::STREAM, Bytes([b"@", name].concat())))
 }
 
 impl Place {
