@@ -61,4 +61,4 @@ pub const RULE_STATES: u32 = 1 << 18;
 /// Bytes of a path that rules see. A longer one cannot be decided.
 pub const RULE_PATH_BYTES: u32 = 8 * 1024;
 /// Decisions of the policies that are held.
-pub const DECISIONS: u32 = 1 << 16;
+pub const DECISIONS: u32 = 1 << 17;

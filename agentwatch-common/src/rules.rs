@@ -29,8 +29,11 @@ pub mod op {
     pub const CONNECT: u32 = 5;
     /// Bind and listen.
     pub const LISTEN: u32 = 6;
+    /// Move a folder away from above something: no operation of a policy, but what rules that refuse come to for the
+    /// folders above what they cover.
+    pub const MOVE_ABOVE: u32 = 7;
     /// How many there are.
-    pub const COUNT: u32 = 7;
+    pub const COUNT: u32 = 8;
 }
 
 /// Guards by number: bits of [`View::guards`], and part of the numbers of rules that events carry.

@@ -122,6 +122,37 @@ pub fn report_two(
     record.finish(member, kind, &facts.decided.or_stricter(first).or_stricter(second))
 }
 
+/// The same with a move from one place to the other, or an exchange. Of a folder also what is below it counts.
+#[inline(always)]
+pub fn report_move(
+    member: &Member,
+    kind: RecordKind,
+    places: [Place; 2],
+    facts: Facts,
+    ops: [Ops; 2],
+    exchange: bool,
+) -> i32 {
+    let court = Court::of(member, ops[0] | ops[1] | bit(op::MOVE_ABOVE));
+    let Some((record, body)) = begin(member, kind, places[0], facts) else { return unseen(&court, &facts) };
+    let mut judgement =
+        look(&record, places[0], [part!(body, path), part!(body, path_fs)], &court, [ops[0], 0]);
+    let from = record.known().state();
+    let second =
+        look(&record, places[1], [part!(body, path_to), part!(body, path_to_fs)], &court, [ops[1], 0]);
+    judgement = facts.decided.or_stricter(judgement).or_stricter(second);
+    let to = record.known().state();
+    if let Some(court) = &court {
+        if places[0].is_folder() {
+            judgement = judgement.or_stricter(court.on_move(from, to));
+        }
+        if exchange && places[1].is_folder() {
+            judgement = judgement.or_stricter(court.on_move(to, from));
+        }
+    }
+    fill!(body, ino_to: places[1].ino());
+    record.finish(member, kind, &judgement)
+}
+
 /// The same with an act on one file and a text that the caller gave, in kernel memory.
 #[inline(always)]
 pub fn report_with_text(

@@ -7,7 +7,7 @@ use agentwatch_common::{kind::RecordKind, rules::op};
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 
 use crate::{
-    file::{Facts, report_one, report_two, report_with_text},
+    file::{Facts, report_move, report_one, report_two, report_with_text},
     judge::{Ops, bit},
     kernel::{Address, offset, pointer},
     path::Place,
@@ -68,10 +68,11 @@ pub fn file_rename(ctx: LsmContext) -> i32 {
     let places = [name_in(ctx.arg(0), ctx.arg(1)), name_in(ctx.arg(2), ctx.arg(3))];
     let facts = Facts { flags: ctx.arg(4), ..Facts::NONE };
     // What is renamed away is gone from its place; what was at the other place is gone, or comes to this one.
-    let exchange = if facts.flags & RENAME_EXCHANGE == 0 { 0 } else { bit(op::WRITE) };
+    let exchanges = facts.flags & RENAME_EXCHANGE != 0;
+    let exchange = if exchanges { bit(op::WRITE) } else { 0 };
     let over = if places[1].ino() == 0 { 0 } else { bit(op::DELETE) };
-    let ops = [[bit(op::DELETE) | exchange, 0], [bit(op::WRITE) | over, 0]];
-    report_two(&member, RecordKind::FileRename, places, facts, ops)
+    let ops = [bit(op::DELETE) | exchange, bit(op::WRITE) | over];
+    report_move(&member, RecordKind::FileRename, places, facts, ops, exchanges)
 }
 
 /// `fs/namei.c`, `do_linkat()`: `int path_link(struct dentry *old_dentry, const struct path *new_dir,

@@ -152,6 +152,17 @@ impl Court {
         }
     }
 
+    /// Judges the move of a folder from a path that ended in one state to one that ended in another: what is below it must
+    /// be covered there as it is here.
+    #[inline(always)]
+    pub fn on_move(&self, from: u32, to: u32) -> Judgement {
+        let Some(automaton) = Automaton::of(self.slot()) else { return self.undecided() };
+        if automaton.next(from, b'/') == automaton.next(to, b'/') {
+            return Judgement::NONE;
+        }
+        self.on_set(automaton.set(from), 0, bit(op::MOVE_ABOVE))
+    }
+
     /// Judges a command line: `len` bytes of `count` arguments at the beginning of the tail, and behind
     /// `MATCH_COMMAND_BYTES` the program's name. Gives also how many bytes the arguments have, as far as they were read.
     #[inline(always)]

@@ -37,6 +37,15 @@ impl Place {
         read_field(pointer(self.dentry, offset!(dentry_d_sb)), offset!(super_block_s_magic))
     }
 
+    /// Whether the name is that of a folder.
+    #[inline(always)]
+    pub fn is_folder(self) -> bool {
+        const S_IFMT: u16 = 0o170_000;
+        const S_IFDIR: u16 = 0o040_000;
+        let inode = pointer(self.dentry, offset!(dentry_d_inode));
+        read_field::<u16>(inode, offset!(inode_i_mode)) & S_IFMT == S_IFDIR
+    }
+
     /// Inode number of the name, or 0 where it has none.
     #[inline(always)]
     pub fn ino(self) -> u64 {

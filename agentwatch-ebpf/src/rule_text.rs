@@ -42,7 +42,7 @@ impl Automaton {
 
     /// The state behind another one and a byte.
     #[inline(always)]
-    fn next(&self, state: u32, byte: u8) -> u32 {
+    pub fn next(&self, state: u32, byte: u8) -> u32 {
         // SAFETY: valid map values; indices are masked to their arrays, and volatile reads keep the masks.
         unsafe {
             let class = (&raw const (*self.head).class).cast::<u8>().add(byte as usize).read_volatile();
@@ -60,7 +60,7 @@ impl Automaton {
 
     /// The set of patterns that cover a text that ends here.
     #[inline(always)]
-    fn set(&self, state: u32) -> u32 {
+    pub fn set(&self, state: u32) -> u32 {
         // SAFETY: as above.
         unsafe { (&raw const (*self.state(state)).accept).read_volatile() }
     }
@@ -74,7 +74,8 @@ impl Automaton {
         }
     }
 
-    /// The set of patterns that cover the path that was walked last; nothing where it is too long.
+    /// The set of patterns that cover the path that was walked last; nothing where it is too long. The state in which it
+    /// ends is kept in the buffer ([`Record::known`]).
     #[inline(always)]
     pub fn read_path(self, record: &Record) -> Option<u32> {
         let names = path::names(record.walk());
@@ -89,6 +90,7 @@ impl Automaton {
             finished: zero(),
         };
         repeat(PATH_TURNS, path_chunk, &mut reading);
+        record.known().set(0, reading.state);
         if reading.finished == 0 { None } else { Some(self.set(reading.state)) }
     }
 

@@ -77,6 +77,29 @@ fn a_protected_file_is_refused_by_every_name() -> Result<()> {
 }
 
 #[test]
+fn a_folder_above_a_protected_one_stays_where_it_is() -> Result<()> {
+    Shared::with(|daemon| {
+        protected()?;
+        fs::create_dir_all("/srv/aw-other")?;
+        refused(daemon, "mv -T /srv /srv-away", "protected")?;
+        ensure!(Path::new(PROTECTED).is_dir() && !Path::new("/srv-away").exists(), "it was moved");
+        // Another folder beside it moves freely, and the same one elsewhere does too.
+        let run = session(daemon, "strict", "mv -T /srv/aw-other /srv/aw-moved && rmdir /srv/aw-moved")?;
+        ensure!(run.status.success() && judged(&run, Verdict::Denied).is_empty(), "{}", run.stderr);
+        let run = session(daemon, "soft", "mv -T /srv /srv-away && mv -T /srv-away /srv")?;
+        ensure!(run.status.success(), "{}", run.stderr);
+        let told = judged(&run, Verdict::WouldDeny);
+        ensure!(
+            told.iter()
+                .any(|event| event.kind == Kind::FileRename && event.rule.as_deref() == Some("protected")),
+            "{}",
+            json_lines(&run.events)
+        );
+        Ok(())
+    })
+}
+
+#[test]
 fn a_protected_file_cannot_be_changed() -> Result<()> {
     Shared::with(|daemon| {
         let file = protected()?;

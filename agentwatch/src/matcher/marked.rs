@@ -35,6 +35,24 @@ impl Patterns {
         }
     }
 
+    /// Marks the folders above what a pattern covers: those that lead there, and with `**` all that may. What a pattern
+    /// covers in any folder whatever is not above anything: it is covered wherever it comes to lie.
+    pub fn insert_folders_above(&mut self, kind: usize, glob: &PathGlob, mark: Mark) {
+        glob.forward().for_each(|pieces| {
+            let anywhere = usize::from(matches!(pieces.first(), Some(Piece::Many(_))));
+            for (at, piece) in pieces.iter().enumerate() {
+                let above = match piece {
+                    Piece::One(set) if set.contains(b'/') && at > anywhere => pieces.get(..at),
+                    Piece::Many(set) if set.contains(b'/') && at > 0 => pieces.get(..=at),
+                    Piece::One(_) | Piece::Many(_) => None,
+                };
+                if let Some(above) = above {
+                    self.insert(kind, above, mark);
+                }
+            }
+        });
+    }
+
     /// Marks command lines.
     pub fn insert_command(&mut self, kind: usize, glob: &CommandGlob, mark: Mark) {
         glob.sequences().for_each(|pieces| self.insert(kind, pieces, mark));

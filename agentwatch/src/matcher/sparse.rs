@@ -62,18 +62,24 @@ impl SparseAutomaton {
 
     /// The number in which a text of a kind ends.
     pub fn run<'a>(&self, kind: usize, bytes: impl IntoIterator<Item = &'a u8>) -> u32 {
-        let mut state = self.starts.get(kind).copied().unwrap_or(0);
-        for &byte in bytes {
-            if state == 0 {
-                return 0;
-            }
-            state = self.next(state, byte);
-        }
+        self.accept(self.state(kind, bytes))
+    }
+
+    /// The number in which a text ends that ends in a state.
+    #[must_use]
+    pub fn accept(&self, state: u32) -> u32 {
         self.states.get(state as usize).map_or(0, |state| state.accept)
     }
 
+    /// The state behind a text of a kind.
+    pub fn state<'a>(&self, kind: usize, bytes: impl IntoIterator<Item = &'a u8>) -> u32 {
+        let start = self.starts.get(kind).copied().unwrap_or(0);
+        bytes.into_iter().fold(start, |state, &byte| self.next(state, byte))
+    }
+
     /// The state behind another one and a byte.
-    fn next(&self, state: u32, byte: u8) -> u32 {
+    #[must_use]
+    pub fn next(&self, state: u32, byte: u8) -> u32 {
         let Some(here) = self.states.get(state as usize) else { return 0 };
         let class = self.class.get(usize::from(byte)).copied().unwrap_or(0);
         match self.steps.get(here.base as usize + usize::from(class)) {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use agentwatch_common::limits::{RULE_STATES, RULE_STEPS};
 use agentwatch_common::rules::{
-    CHOICES, Choice, Decision, DecisionKey, RULE_DEFAULT, RULE_GUARDS, Verdict, View, guard,
+    CHOICES, Choice, Decision, DecisionKey, RULE_DEFAULT, RULE_GUARDS, Verdict, View, guard, op,
 };
 
 use super::marks::{Marks, ProtectedGroup};
@@ -51,7 +51,7 @@ fn check(automaton: &SparseAutomaton) -> Result<(), TextsError> {
 }
 
 /// What is decided for a set: view, operation, choices.
-type Row = (u16, Op, [Choice; CHOICES]);
+type Row = (u16, u8, [Choice; CHOICES]);
 
 /// Sets of patterns, numbered so that those that decide alike are one.
 #[derive(Default)]
@@ -61,7 +61,7 @@ struct Sets {
 }
 
 /// A row as what can be looked up.
-type RowKey = (u16, Op, [(u16, u8, u8); CHOICES]);
+type RowKey = (u16, u8, [(u16, u8, u8); CHOICES]);
 
 impl Sets {
     fn number(&mut self, rows: Vec<Row>) -> Result<u32, TextsError> {
@@ -80,9 +80,10 @@ impl Sets {
         if self.decisions.len() + rows.len() > DECISIONS_MAX {
             return Err(TextsError::TooManyDecisions);
         }
-        self.decisions.extend(rows.iter().map(|&(view, op, choices)| {
-            (DecisionKey { set, view, op: op_number(op), slot: 0 }, Decision { choices })
-        }));
+        self.decisions.extend(
+            rows.iter()
+                .map(|&(view, op, choices)| (DecisionKey { set, view, op, slot: 0 }, Decision { choices })),
+        );
         Ok(())
     }
 }
@@ -138,7 +139,10 @@ impl<'p> Builder<'p> {
             };
             let bits = |ops: u8, op: Op| ops | u8::from(says(op)) << op_number(op);
             let judged = |enforce| {
-                let ops = Op::ALL.iter().copied().fold(0, bits);
+                let mut by_rule = self.policy.rules.iter();
+                let above = by_rule
+                    .any(|rule| self.views.has_rule(usize::from(view), rule) && Marks::refuses_paths(rule));
+                let ops = Op::ALL.iter().copied().fold(u8::from(above) << op::MOVE_ABOVE, bits);
                 View { view, ops, enforce, guards: guards_of(agent), ..CompiledRules::OTHERS }
             };
             let view = match mode {
@@ -155,6 +159,7 @@ impl<'p> Builder<'p> {
     fn decisions(&self, set: &[Mark]) -> Result<Vec<Row>, TextsError> {
         let rules = self.marks.rules(set);
         let protected = self.marks.protected_in(set);
+        let below = self.marks.rules_below(set);
         let open_to_plan = Marks::is_open_to_plan(set);
         let mut rows = Vec::new();
         for view in &self.live {
@@ -169,11 +174,28 @@ impl<'p> Builder<'p> {
                     None => self.choices(view, op, about, read_only)?,
                 };
                 if choices.iter().any(|choice| choice.verdict != 0) {
-                    rows.push((view.number, op, choices));
+                    rows.push((view.number, op_number(op), choices));
                 }
+            }
+            let above = self.choices_above(view, &below)?;
+            if above.iter().any(|choice| choice.verdict != 0) {
+                rows.push((view.number, op::MOVE_ABOVE as u8, above));
             }
         }
         Ok(rows)
+    }
+
+    /// The choices about moving a folder below which these rules refuse something.
+    fn choices_above(&self, view: &LiveView, rules: &[usize]) -> Result<[Choice; CHOICES], TooManyChoices> {
+        let mut list = List { choices: [Choice::default(); CHOICES], used: 0 };
+        let here =
+            |rule: &&usize| self.views_of.get(**rule).is_some_and(|views| views.contains(&view.number));
+        for &rule in rules.iter().filter(here) {
+            if let Some(choice) = self.choice(rule, false) {
+                list.push(choice).map_err(|Full| self.too_many(Some(rule)))?;
+            }
+        }
+        Ok(list.choices)
     }
 
     /// The choices for a view and an operation by these rules, the winning one first, and the default.

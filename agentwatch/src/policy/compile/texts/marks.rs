@@ -12,8 +12,8 @@ use crate::matcher::{ByteSet, CommandGlob, Mark, PathGlob, Patterns as Marked, P
 use crate::policy::address::AddressKind;
 use crate::policy::compile::order as winning_order;
 use crate::policy::{
-    AddressPattern, Entry, Patterns, Policy, Protected, Resource, Rule, SCRATCH, SINKS, Scope, TERMINALS,
-    What,
+    Action, AddressPattern, Entry, Patterns, Policy, Protected, Resource, Rule, SCRATCH, SINKS, Scope,
+    TERMINALS, What,
 };
 
 /// The class of folders that are open to the mode `plan`.
@@ -23,14 +23,19 @@ const EXCEPT: u32 = 0;
 /// The rank of what is protected.
 const PROTECTED: u32 = 1;
 
-/// What tells classes apart: the operation, the views, the window, and the rule where it has exceptions.
-type Class = (Op, Vec<u16>, Option<usize>, Option<usize>);
+/// What tells classes apart: what they are about, the views, the window, and the rule where it has exceptions.
+type Class = (About, Vec<u16>, Option<usize>, Option<usize>);
+
+/// Operations on what has a path.
+const ON_PATHS: [Op; 5] = [Op::Exec, Op::Read, Op::Write, Op::Delete, Op::Connect];
 
 /// What a class of marks is about.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum About {
     /// Rules on an operation.
     Rules(Op),
+    /// Rules that refuse something below a folder.
+    Below,
     /// What is protected whatever the rules say: an index in [`Marks::protected`].
     Protected(usize),
 }
@@ -94,7 +99,7 @@ impl<'p> Marks<'p> {
     pub(super) fn protected_in(&self, set: &[Mark]) -> Vec<&ProtectedGroup<'p>> {
         let one = |mark: &Mark| match self.classes.get(mark.class.checked_sub(1)? as usize)? {
             About::Protected(index) => Some(*index),
-            About::Rules(_) => None,
+            About::Rules(_) | About::Below => None,
         };
         let mut indexes: Vec<usize> = set.iter().filter_map(one).collect();
         indexes.sort_unstable();
@@ -114,6 +119,22 @@ impl<'p> Marks<'p> {
         marks.iter().filter_map(one).collect()
     }
 
+    /// The rules that refuse something below what a set of marks stands for, in the order in which they win.
+    pub(super) fn rules_below(&self, set: &[Mark]) -> Vec<usize> {
+        let is_below = |mark: &&Mark| {
+            let about = mark.class.checked_sub(1).and_then(|class| self.classes.get(class as usize));
+            about == Some(&About::Below)
+        };
+        let mut ranks: Vec<u32> = set.iter().filter(is_below).map(|mark| mark.rank).collect();
+        ranks.sort_unstable();
+        ranks.iter().filter_map(|rank| self.order.get(rank.checked_sub(1)? as usize).copied()).collect()
+    }
+
+    /// Whether a rule refuses something that has a path.
+    pub(super) fn refuses_paths(rule: &Rule) -> bool {
+        rule.action >= Action::Ask && ON_PATHS.into_iter().any(|op| rule.scope.has(op))
+    }
+
     /// Whether a set of marks says that the mode `plan` may write there.
     pub(super) fn is_open_to_plan(set: &[Mark]) -> bool {
         set.contains(&OPEN_TO_PLAN)
@@ -123,18 +144,37 @@ impl<'p> Marks<'p> {
         let rank = self.ranks.get(index).copied().unwrap_or(EXCEPT);
         for op in Op::ALL.iter().copied().filter(|&op| rule.scope.has(op)) {
             let own = rule.unless.has(op).then_some(index);
-            let class = self.class((op, views.to_vec(), rule.during, own));
+            let class = self.class((About::Rules(op), views.to_vec(), rule.during, own));
             self.scope(&rule.scope, op, Mark { class, rank });
             self.scope(&rule.unless, op, Mark { class, rank: EXCEPT });
+        }
+        if Self::refuses_paths(rule) {
+            let class = self.class((About::Below, views.to_vec(), rule.during, None));
+            self.folders_above(&rule.scope, Mark { class, rank });
+        }
+    }
+
+    /// Marks the folders above all that a scope covers, exceptions or not.
+    fn folders_above(&mut self, scope: &'p Scope, mark: Mark) {
+        let policy = self.policy;
+        for op in ON_PATHS.into_iter().filter(|&op| scope.has(op)) {
+            match scope.patterns(op) {
+                Patterns::Paths(entries) => flat(policy, entries, |resource| &resource.files)
+                    .for_each(|glob| self.patterns.insert_folders_above(PATHS, glob, mark)),
+                Patterns::Addresses(entries) => flat(policy, entries, |resource| &resource.connect)
+                    .filter_map(socket)
+                    .for_each(|glob| self.patterns.insert_folders_above(PATHS, glob, mark)),
+                Patterns::Commands(_) => {}
+            }
         }
     }
 
     fn class(&mut self, class: Class) -> u32 {
-        let op = class.0;
+        let about = class.0;
         if let Some(number) = self.numbers.get(&class) {
             return *number;
         }
-        self.classes.push(About::Rules(op));
+        self.classes.push(about);
         let number = class_number(&self.classes);
         self.numbers.insert(class, number);
         number

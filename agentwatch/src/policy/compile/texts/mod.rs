@@ -12,7 +12,7 @@ mod tests;
 use agentwatch_common::limits::{DECISIONS, RULE_STATES, RULE_STEPS};
 use agentwatch_common::rules::{
     Choice, Decision, DecisionKey, RULE_NONE, RuleAutomaton, RuleState, RuleStates, RuleStep, RuleSteps,
-    SLOTS, Verdict, View, WindowTime,
+    SLOTS, Verdict, View, WindowTime, op,
 };
 
 pub use self::build::compile;
@@ -117,6 +117,22 @@ impl CompiledRules {
             Text::Command(line) => self.automaton.run(COMMANDS, line),
         };
         let key = DecisionKey { set, view: view.view, op: op_number(op), slot: 0 };
+        self.first_open(key, unix_ns).unwrap_or(nothing)
+    }
+
+    /// What is decided about moving a folder, beside what its own path says: a rule where something below it would no
+    /// longer be covered as it is now.
+    #[must_use]
+    pub fn decide_move(&self, view: View, from: &[u8], to: &[u8], unix_ns: u64) -> Choice {
+        let nothing = Choice { rule: RULE_NONE, verdict: Verdict::Allowed.raw(), window: 0 };
+        let [from, to] = [from, to].map(|path| self.automaton.state(PATHS, path));
+        if view.ops >> op::MOVE_ABOVE & 1 == 0
+            || self.automaton.next(from, b'/') == self.automaton.next(to, b'/')
+        {
+            return nothing;
+        }
+        let set = self.automaton.accept(from);
+        let key = DecisionKey { set, view: view.view, op: op::MOVE_ABOVE as u8, slot: 0 };
         self.first_open(key, unix_ns).unwrap_or(nothing)
     }
 

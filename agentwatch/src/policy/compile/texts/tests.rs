@@ -338,6 +338,48 @@ fn more_windows_on_a_target_than_a_decision_holds_are_refused() {
 }
 
 #[test]
+fn a_folder_is_not_moved_from_above_what_a_rule_refuses() {
+    let tables = compiled(&read(
+        "version: 1\nagents:\n  a: {owner: o, mode: enforce}\n  b: {owner: o, mode: enforce}\nrules:\n  \
+         - {name: one, agents: [a], deny: {read: [/srv/prod/db]}}\n  \
+         - {name: two, agents: [a], deny: {write: [\"/home/*/.ssh/id_*\", \"/data/**/keep\", \"**/.env\"]}}\n  \
+         - {name: socket, agents: [a], deny: {connect: [/run/db/s]}}\n  \
+         - {name: told, agents: [a], log: {read: [/var/log/x/y]}}\n"
+            .to_owned(),
+    ));
+    let rule = |agent: &str, from: &str, to: &str| {
+        tables.decide_move(tables.view(agent), from.as_bytes(), to.as_bytes(), BEGIN).rule
+    };
+    for (from, to, by) in [
+        ("/srv", "/srv2", 1),
+        ("/srv/prod", "/tmp/prod", 1),
+        ("/srv/prod/db", "/tmp/db", 1),
+        ("/home", "/house", 2),
+        ("/home/ada", "/home/ada/old", 2),
+        ("/home/ada/.ssh", "/home/ada/ssh", 2),
+        ("/data/a/b", "/tmp/b", 2),
+        ("/run/db", "/run/other", 3),
+        ("/run", "/r", 3),
+    ] {
+        assert_eq!(rule("a", from, to), by, "{from} to {to}");
+        assert_eq!(rule("b", from, to), RULE_NONE, "{from} to {to} by another");
+    }
+    for (from, to) in [
+        ("/srv/other", "/srv/new"),
+        ("/srv/prod2", "/tmp/prod2"),
+        ("/tmp/a", "/tmp/b"),
+        ("/tmp/.en", "/tmp/x"),
+        // What is below is covered as before.
+        ("/home/ada", "/home/bob"),
+        ("/data/a/b", "/data/c"),
+        ("/srv/prod/db/a", "/srv/prod/db/b"),
+        ("/var/log/x", "/var/log/z"),
+    ] {
+        assert_eq!(rule("a", from, to), RULE_NONE, "{from} to {to}");
+    }
+}
+
+#[test]
 fn observed_agents_are_not_asked_about() {
     let policy =
         read(format!("version: 1\n{HEAD}rules:\n  - {{name: n, deny: {{read: [/x]}}, agents: [o]}}\n"));
