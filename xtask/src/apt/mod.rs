@@ -20,6 +20,8 @@ pub const GUEST_RELEASE: &str = "bookworm";
 const BACKPORTS: [&str; 2] = ["bookworm-backports", "trixie-backports"];
 /// Debian's keys; from the package `debian-archive-keyring`.
 pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// A shell script that tells the mirror it falls back on.
+const DEBOOTSTRAP: &str = "/usr/sbin/debootstrap";
 /// How long fetched lists serve before they are fetched again.
 const LISTS_SERVE: Duration = Duration::from_secs(6 * 3600);
 
@@ -154,19 +156,20 @@ pub fn mirror() -> Result<Mirror> {
     if let Some(mirror) = sources::configured(Path::new("/etc/apt")) {
         return Ok(mirror);
     }
-    let script = fs::read_to_string("/usr/share/debootstrap/scripts/sid").unwrap_or_default();
-    match debootstrap_default(&script) {
+    match debootstrap_default(&fs::read_to_string(DEBOOTSTRAP).unwrap_or_default()) {
         Some(main) => Ok(Mirror { main, security: None }),
         None => bail!(
-            "no Debian mirror is known: this machine's apt sources name none and debootstrap is not installed. \
+            "no Debian mirror is known: this machine's apt sources name none, and {DEBOOTSTRAP} does not either. \
              Set AGENTWATCH_DEBIAN_MIRROR to the address of one"
         ),
     }
 }
 
+/// The mirror in debootstrap's text, if it is Debian's: other distributions may put in their own.
 fn debootstrap_default(script: &str) -> Option<String> {
-    let line = script.lines().find_map(|line| line.trim().strip_prefix("default_mirror "))?;
-    Some(line.trim().trim_matches('"').to_owned())
+    let line = script.lines().find_map(|line| line.strip_prefix("DEF_MIRROR="))?;
+    let address = line.trim().trim_matches('"');
+    address.trim_end_matches('/').ends_with("/debian").then(|| address.to_owned())
 }
 
 fn lines(mirror: &Mirror, codename: &str, more: &[&str]) -> String {
@@ -203,8 +206,11 @@ mod tests {
 
     #[test]
     fn the_last_resort_is_debootstrap() {
-        let script = "mirror_style release\n  default_mirror http://m.test/debian\n";
+        let script =
+            "DEBUG=\nDEF_MIRROR=\"http://m.test/debian\"\nDEF_HTTPS_MIRROR=\"https://m.test/debian\"\n";
         assert_eq!(debootstrap_default(script).as_deref(), Some("http://m.test/debian"));
+        assert_eq!(debootstrap_default("DEF_MIRROR=\"http://m.test/ubuntu\"\n"), None);
+        assert_eq!(debootstrap_default(""), None);
     }
 
     #[test]

@@ -37,6 +37,14 @@ pub fn ensure() -> Result<()> {
     ensure_none(missing)
 }
 
+/// Installs what fetching from Debian's archive takes on a machine that is not Debian itself.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn ensure_debian() -> Result<()> {
+    ensure_none(missing_for_debian)
+}
+
 /// Installs npm, which the real agent of the live tests comes by.
 ///
 /// # Errors
@@ -87,6 +95,12 @@ fn missing() -> Vec<&'static str> {
         .filter(|(program, _)| paths::find_program(program).is_none())
         .map(|(_, package)| *package)
         .collect();
+    missing.extend(missing_for_debian());
+    missing
+}
+
+fn missing_for_debian() -> Vec<&'static str> {
+    let mut missing = Vec::new();
     if !Path::new(apt::KEYRING).exists() {
         missing.push("debian-archive-keyring");
     }

@@ -10,6 +10,7 @@ use crate::apt::Apt;
 use crate::cache;
 use crate::cmd::{self, say};
 use crate::paths;
+use crate::setup::packages;
 
 /// What tells that a folder holds the source.
 const PROOF: &str = "library/core/src/lib.rs";
@@ -86,6 +87,7 @@ fn from_given(given: &Path) -> Result<PathBuf> {
 fn from_debian(version: &str) -> Result<PathBuf> {
     let place = paths::cache_dir("rust-src")?.join(version);
     cache::once(&place, "core's source", |partial| {
+        packages::ensure_debian()?;
         let apt = Apt::guest()?;
         let versions = apt.versions(&["rust-src".to_owned()])?;
         let wanted = format!("{version}+");
