@@ -67,14 +67,21 @@ fn nothing_is_pinned() -> Result<()> {
 fn without_root_it_says_how_to_start_it() -> Result<()> {
     let _machine = Shared::none()?;
     let place = Place::new()?;
-    for words in [&["run"][..], &["doctor"]] {
-        let like = place.agentwatch(words);
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid", "65534", "--clear-groups", "agentwatch"]).args(like.get_args());
-        command.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        ended(&outcome(&mut command)?, 6, &["must run as root", "sudo"])?;
-    }
+    let tries = |place: &Place| {
+        [&["run"][..], &["doctor"]].into_iter().try_for_each(|words| {
+            let like = place.agentwatch(words);
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid", "65534", "--clear-groups", "agentwatch"]).args(like.get_args());
+            command.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            ended(&outcome(&mut command)?, 6, &["must run as root", "sudo"])
+        })
+    };
+    tries(&place)?;
     ensure!(!place.state().exists(), "it made a state folder");
+    // One that an earlier daemon left cannot be read.
+    std::fs::create_dir(place.state())?;
+    std::fs::set_permissions(place.state(), std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    tries(&place)?;
     nothing_is_pinned()
 }
 

@@ -181,6 +181,8 @@ struct ComingUp {
 impl Daemon {
     /// Comes up: everything that can fail comes before the kernel is touched, but for the kernel itself.
     pub(super) fn start(options: &Options) -> Result<Self, StartError> {
+        // First: without root the state folder cannot be read, and that would be no help.
+        kernel::check_host()?;
         let wanted =
             Wanted { path: options.policy.clone(), at_most: options.mode, paths: options.paths.clone() };
         // Before they are read, so that no change is missed.
@@ -190,7 +192,6 @@ impl Daemon {
             Watch::new(path).map_err(unwatched).ok()
         });
         let (loaded, why) = Loaded::at_start(&wanted, &options.paths.state)?;
-        kernel::check_host()?;
         let lock = RunLock::take(&options.paths)?;
         let (log, _recovery) = Log::open(&options.paths.state, options.limits)?;
         let kernel = kernel::attach()?;
