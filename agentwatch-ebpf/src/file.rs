@@ -95,6 +95,9 @@ pub fn change_cwd(ctx: FEntryContext) -> i32 {
     report_one(&member, RecordKind::Cwd, Place::read(ctx.arg(1)), Facts::NONE, 0)
 }
 
+/// Operations that a rule on a file can be about.
+const ANY_RULE: Ops = bit(op::EXEC) | bit(op::READ) | bit(op::WRITE) | bit(op::DELETE) | bit(op::CONNECT);
+
 /// Judges and reports an act on one file; gives what the hook returns.
 #[inline(always)]
 pub fn report_one(member: &Member, kind: RecordKind, place: Place, facts: Facts, ops: Ops) -> i32 {
@@ -122,7 +125,8 @@ pub fn report_two(
     record.finish(member, kind, &facts.decided.or_stricter(first).or_stricter(second))
 }
 
-/// The same with a move from one place to the other, or an exchange. Of a folder also what is below it counts.
+/// The same with a move from one place to the other, or an exchange. What any rule refuses there keeps its name, by which
+/// the rule knows it, and of a folder also what is below it counts.
 #[inline(always)]
 pub fn report_move(
     member: &Member,
@@ -132,13 +136,13 @@ pub fn report_move(
     ops: [Ops; 2],
     exchange: bool,
 ) -> i32 {
-    let court = Court::of(member, ops[0] | ops[1] | bit(op::MOVE_ABOVE));
+    let court = Court::of(member, ops[0] | ops[1] | ANY_RULE | bit(op::MOVE_ABOVE));
     let Some((record, body)) = begin(member, kind, places[0], facts) else { return unseen(&court, &facts) };
     let mut judgement =
-        look(&record, places[0], [part!(body, path), part!(body, path_fs)], &court, [ops[0], 0]);
+        look(&record, places[0], [part!(body, path), part!(body, path_fs)], &court, [ops[0], ANY_RULE]);
     let from = record.known().state();
-    let second =
-        look(&record, places[1], [part!(body, path_to), part!(body, path_to_fs)], &court, [ops[1], 0]);
+    let there = [ops[1], if exchange { ANY_RULE } else { 0 }];
+    let second = look(&record, places[1], [part!(body, path_to), part!(body, path_to_fs)], &court, there);
     judgement = facts.decided.or_stricter(judgement).or_stricter(second);
     let to = record.known().state();
     if let Some(court) = &court {

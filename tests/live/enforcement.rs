@@ -83,6 +83,12 @@ fn a_folder_above_a_protected_one_stays_where_it_is() -> Result<()> {
         fs::create_dir_all("/srv/aw-other")?;
         refused(daemon, "mv -T /srv /srv-away", "protected")?;
         ensure!(Path::new(PROTECTED).is_dir() && !Path::new("/srv-away").exists(), "it was moved");
+        // A program that a rule keeps from being started would have another name.
+        fs::create_dir_all(PROGRAMS)?;
+        let program = format!("{PROGRAMS}/true");
+        fs::copy("/bin/true", &program)?;
+        refused(daemon, &format!("mv {program} /tmp/aw-true"), "programs")?;
+        ensure!(Path::new(&program).exists() && !Path::new("/tmp/aw-true").exists(), "it was renamed");
         // Another folder beside it moves freely, and the same one elsewhere does too.
         let run = session(daemon, "strict", "mv -T /srv/aw-other /srv/aw-moved && rmdir /srv/aw-moved")?;
         ensure!(run.status.success() && judged(&run, Verdict::Denied).is_empty(), "{}", run.stderr);
