@@ -54,6 +54,8 @@ pub const SCRATCH_TRIES: u32 = 4;
 pub const AUTOMATON_ENTRIES: u32 = 1 << 19;
 /// States of the matching automaton.
 pub const AUTOMATON_STATES: u32 = 1 << 15;
+/// File systems that the initial namespace shows, of each policy that is held. A policy for a host with more is refused.
+pub const DEVICES: u32 = 1 << 13;
 /// Steps of the automaton of the rules: 4 MiB for each policy that is held.
 pub const RULE_STEPS: u32 = 1 << 19;
 /// States of the automaton of the rules: 4 MiB for each policy that is held.

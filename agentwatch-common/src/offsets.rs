@@ -132,6 +132,8 @@ offsets! {
     mount_mnt = "mount"."mnt",
     /// Mount on which it is mounted.
     mount_mnt_parent = "mount"."mnt_parent",
+    /// Number of a mount, as `/proc/PID/mountinfo` has it.
+    mount_mnt_id = "mount"."mnt_id",
     /// Where it is mounted.
     mount_mnt_mountpoint = "mount"."mnt_mountpoint",
     /// Namespace of a mount.

@@ -177,6 +177,27 @@ pub struct WindowTime {
     pub to_ns: u64,
 }
 
+/// Key of the map `DEVICES`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct DeviceKey {
+    /// The file system, as the kernel encodes it: `MAJOR << 20 | MINOR`.
+    pub dev: u32,
+    /// Which half of the tables.
+    pub slot: u32,
+}
+
+/// How the paths within a file system are read that the initial namespace shows. One that is not in the map is shown
+/// nowhere there.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// The state of the automaton in which such a path begins.
+    pub start: u32,
+    /// Id of the mount below which the path in the initial namespace reads the same as that; 0 where there is none.
+    pub mount: u32,
+}
+
 /// Key of the trie `PREFIXES`; its value is the number of a set of networks. The length counts the bytes before the
 /// address, too: [`PREFIX_FIXED_BITS`] more than the bits of the network.
 #[repr(C)]
@@ -245,8 +266,10 @@ pub const VIEWS: u32 = 2_048;
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct RuleAutomaton {
-    /// Where paths begin.
+    /// Where paths begin that are not those of the initial namespace.
     pub start_path: u32,
+    /// Where those of the initial namespace begin.
+    pub start_known: u32,
     /// Where command lines begin.
     pub start_command: u32,
     /// Class of each byte.
@@ -306,6 +329,7 @@ const _: () = {
         guard::COUNT <= 16 && RULES_MAX < RULE_GUARDS && RULE_GUARDS + (guard::COUNT as u16) < RULE_UNDECIDED
     );
     assert!(size_of::<ViewKey>() == 8);
+    assert!(size_of::<DeviceKey>() == 8 && size_of::<Device>() == 8);
     assert!(size_of::<DecisionKey>() == 8);
     assert!(size_of::<Choice>() == 4);
     assert!(size_of::<Decision>() == 16);

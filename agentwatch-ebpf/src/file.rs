@@ -12,7 +12,7 @@ use aya_ebpf::{
 
 use crate::{
     guard,
-    judge::{Court, Judgement, Ops, bit},
+    judge::{Court, Judgement, Ops, Within, bit},
     kernel::{Address, field, offset, read_field},
     path::{self, Place},
     record::{Record, fill, part},
@@ -140,11 +140,11 @@ pub fn report_move(
     let Some((record, body)) = begin(member, kind, places[0], facts) else { return unseen(&court, &facts) };
     let mut judgement =
         look(&record, places[0], [part!(body, path), part!(body, path_fs)], &court, [ops[0], ANY_RULE]);
-    let from = record.known().state();
+    let from = record.known().states();
     let there = [ops[1], if exchange { ANY_RULE } else { 0 }];
     let second = look(&record, places[1], [part!(body, path_to), part!(body, path_to_fs)], &court, there);
     judgement = facts.decided.or_stricter(judgement).or_stricter(second);
-    let to = record.known().state();
+    let to = record.known().states();
     if let Some(court) = &court {
         if places[0].is_folder() {
             judgement = judgement.or_stricter(court.on_move(from, to));
@@ -183,15 +183,14 @@ pub fn look(
     court: &Option<Court>,
     ops: [Ops; 2],
 ) -> Judgement {
-    let elsewhere = path::append_whole(record, place, descs[0]);
-    let judgement = match court {
-        Some(court) => court.on_path(record, ops[0], ops[1]),
-        None => Judgement::NONE,
-    };
-    if elsewhere {
-        path::append_within(record, place, descs[1]);
+    let within = Within { elsewhere: path::append_whole(record, place, descs[0]), desc: descs[1] };
+    match court {
+        Some(court) => court.on_place(record, place, within, ops),
+        None => {
+            within.told(record, place);
+            Judgement::NONE
+        }
     }
-    judgement
 }
 
 /// What a hook returns where no buffer was free.

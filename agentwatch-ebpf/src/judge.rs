@@ -4,17 +4,18 @@ use core::ptr::NonNull;
 
 use agentwatch_common::{
     maps::control,
+    record::PathDesc,
     rules::{
-        self, Choice, Decision, DecisionKey, RULE_DEFAULT, RULE_GUARDS, RULE_NONE, RULE_UNDECIDED, Verdict,
-        View, ViewKey, op,
+        self, Choice, Decision, DecisionKey, DeviceKey, RULE_DEFAULT, RULE_GUARDS, RULE_NONE, RULE_UNDECIDED,
+        Verdict, View, ViewKey, op,
     },
 };
 use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_send_signal};
 
 use crate::{
     kernel::{kernel_loops, repeat},
-    maps::{DECISIONS, VIEWS, WINDOWS},
-    path,
+    maps::{DECISIONS, DEVICES, VIEWS, WINDOWS},
+    path::{self, Place},
     record::Record,
     rule_text::Automaton,
     session::{Member, control_word, zero},
@@ -24,6 +25,36 @@ use crate::{
 pub const SIGKILL: u32 = 9;
 /// What a refused call returns.
 const EPERM: i32 = 1;
+
+/// In the place of a set: there is no second name.
+const ONE_NAME: u32 = u32::MAX;
+
+/// Where the path within the file system goes, and whether the record tells it.
+#[derive(Clone, Copy)]
+pub struct Within {
+    /// What describes it in the record.
+    pub desc: *mut PathDesc,
+    /// The path of the process's namespace says too little: the record tells this one too.
+    pub elsewhere: bool,
+}
+
+impl Within {
+    /// Walks it for the record.
+    #[inline(always)]
+    pub fn told(self, record: &Record, place: Place) {
+        if self.elsewhere {
+            path::append_within(record, place, self.desc);
+        }
+    }
+
+    /// Walks it for judging alone, where it was not walked for the record.
+    #[inline(always)]
+    fn untold(self, record: &Record, place: Place) {
+        if !self.elsewhere {
+            path::walk_within(record, place, self.desc);
+        }
+    }
+}
 
 /// What was decided.
 #[derive(Clone, Copy)]
@@ -139,23 +170,51 @@ impl Court {
         self.judgement(RULE_UNDECIDED, Verdict::Denied.raw())
     }
 
-    /// Judges operations on the path that was walked last.
+    /// Judges operations on a place whose path was walked last: by that path, and where the initial namespace knows it by
+    /// another, by that too, which is walked now. The states in which they end are kept in the buffer
+    /// ([`Record::known`]): 0 for a path that there is not.
     #[inline(always)]
-    pub fn on_path(&self, record: &Record, ops: Ops, explicit: Ops) -> Judgement {
-        if !path::is_whole(record.walk()) {
-            return self.undecided();
-        }
+    pub fn on_place(&self, record: &Record, place: Place, within: Within, ops: [Ops; 2]) -> Judgement {
+        let known = record.known();
+        known.set(0, zero());
+        known.set_other(zero());
+        let other = self.other_start(place, within.elsewhere);
         let Some(automaton) = Automaton::of(self.slot()) else { return self.undecided() };
-        match automaton.read_path(record) {
-            Some(set) => self.on_set(set, ops, explicit),
-            None => self.undecided(),
+        let Some(state) = automaton.read_path(record, automaton.start_path(within.elsewhere)) else {
+            within.told(record, place);
+            return self.undecided();
+        };
+        known.set(0, state);
+        within.told(record, place);
+        let mut sets = [automaton.set(state), ONE_NAME];
+        if let Some(start) = other {
+            within.untold(record, place);
+            let Some(state) = automaton.read_path(record, start) else { return self.undecided() };
+            known.set_other(state);
+            sets[1] = automaton.set(state);
         }
+        self.on_sets(sets, ops[0], ops[1])
     }
 
-    /// Judges the move of a folder from a path that ended in one state to one that ended in another: what is below it must
-    /// be covered there as it is here.
+    /// Where the path of a place begins that the initial namespace knows; nothing where that shows it nowhere, or by the
+    /// path that the process sees.
     #[inline(always)]
-    pub fn on_move(&self, from: u32, to: u32) -> Judgement {
+    fn other_start(&self, place: Place, elsewhere: bool) -> Option<u32> {
+        // SAFETY: entries are only read here; one that is replaced meanwhile belongs to another policy.
+        let device = unsafe { DEVICES.get(DeviceKey { dev: place.dev(), slot: self.slot() }) }?;
+        if !elsewhere && device.mount == place.mount_id() { None } else { Some(device.start) }
+    }
+
+    /// Judges the move of a folder by the paths that were kept before and after it: what is below it must be covered
+    /// there as it is here.
+    #[inline(always)]
+    pub fn on_move(&self, from: [u32; 2], to: [u32; 2]) -> Judgement {
+        self.on_move_of(from[0], to[0]).or_stricter(self.on_move_of(from[1], to[1]))
+    }
+
+    /// The same by the states in which one path ended before and after.
+    #[inline(always)]
+    fn on_move_of(&self, from: u32, to: u32) -> Judgement {
         let Some(automaton) = Automaton::of(self.slot()) else { return self.undecided() };
         if automaton.next(from, b'/') == automaton.next(to, b'/') {
             return Judgement::NONE;
@@ -175,9 +234,16 @@ impl Court {
     /// Judges operations on what a set of patterns covers. For those in `explicit` the default does not count.
     #[inline(always)]
     pub fn on_set(&self, set: u32, ops: Ops, explicit: Ops) -> Judgement {
-        let key = DecisionKey { set, view: view!(self, view), op: 0, slot: self.slot() as u8 };
+        self.on_sets([set, ONE_NAME], ops, explicit)
+    }
+
+    /// Judges operations on what sets of patterns cover: one for each name of it.
+    #[inline(always)]
+    fn on_sets(&self, sets: [u32; 2], ops: Ops, explicit: Ops) -> Judgement {
+        let key = DecisionKey { set: sets[0], view: view!(self, view), op: 0, slot: self.slot() as u8 };
         let mut deciding = Deciding {
             key,
+            sets,
             ops,
             explicit,
             rule: zero(),
@@ -215,6 +281,7 @@ impl Court {
 /// A decision in progress, over several operations.
 struct Deciding {
     key: DecisionKey,
+    sets: [u32; 2],
     ops: Ops,
     explicit: Ops,
     rule: u32,
@@ -230,15 +297,34 @@ extern "C" fn decide_op(index: u32, deciding: &mut Deciding) -> i64 {
         return 0;
     }
     deciding.key.op = index as u8;
-    // SAFETY: entries are only read here; one that is replaced meanwhile belongs to another policy.
-    let Some(decision) = (unsafe { DECISIONS.get(deciding.key) }) else { return 0 };
-    let choice = deciding.windows.choose(decision);
+    let mut choice = deciding.choice(deciding.sets[0]);
+    if deciding.sets[1] != ONE_NAME {
+        let other = deciding.choice(deciding.sets[1]);
+        // Rules by either name come before the default.
+        let is_rule = other.verdict != 0 && other.rule != RULE_DEFAULT;
+        if is_rule && (choice.rule == RULE_DEFAULT || other.verdict > choice.verdict) {
+            choice = other;
+        }
+    }
     let applies = choice.rule != RULE_DEFAULT || deciding.ops & asked != 0;
     if applies && u32::from(choice.verdict) > deciding.verdict {
         deciding.verdict = choice.verdict.into();
         deciding.rule = choice.rule.into();
     }
     0
+}
+
+impl Deciding {
+    /// What counts for a set, of the operation of the key.
+    #[inline(always)]
+    fn choice(&mut self, set: u32) -> Choice {
+        self.key.set = set;
+        // SAFETY: entries are only read here; one that is replaced meanwhile belongs to another policy.
+        match unsafe { DECISIONS.get(self.key) } {
+            Some(decision) => self.windows.choose(decision),
+            None => Choice { rule: RULE_NONE, verdict: 0, window: 0 },
+        }
+    }
 }
 
 /// The times at which choices count. The clock is read once.

@@ -5,8 +5,8 @@ use agentwatch_common::{
     maps::{Automaton, CgroupEntry, LossKey, NestedKey, ProcessEntry, SessionEntry, control},
     offsets::Offsets,
     rules::{
-        self, Choice, Decision, DecisionKey, NetRange, NetRow, PrefixKey, RuleAutomaton, RuleStates,
-        RuleSteps, View, ViewKey, WindowTime,
+        self, Choice, Decision, DecisionKey, Device, DeviceKey, NetRange, NetRow, PrefixKey, RuleAutomaton,
+        RuleStates, RuleSteps, View, ViewKey, WindowTime,
     },
 };
 use aya_ebpf::{
@@ -70,6 +70,9 @@ pub static RULE_STATES: Array<RuleStates> = Array::pinned(rules::SLOTS, 0);
 /// Their steps.
 #[map]
 pub static RULE_STEPS: Array<RuleSteps> = Array::pinned(rules::SLOTS, 0);
+/// Where paths within file systems begin.
+#[map]
+pub static DEVICES: HashMap<DeviceKey, Device> = HashMap::pinned(rules::SLOTS * limits::DEVICES, 0);
 /// How agents are judged.
 #[map]
 pub static VIEWS: HashMap<ViewKey, View> = HashMap::pinned(rules::SLOTS * rules::VIEWS, 0);

@@ -46,6 +46,21 @@ impl Place {
         read_field::<u16>(inode, offset!(inode_i_mode)) & S_IFMT == S_IFDIR
     }
 
+    /// The file system, as the kernel encodes it.
+    #[inline(always)]
+    pub fn dev(self) -> u32 {
+        read_field(pointer(self.dentry, offset!(dentry_d_sb)), offset!(super_block_s_dev))
+    }
+
+    /// Id of the mount; 0 where that is not known.
+    #[inline(always)]
+    pub fn mount_id(self) -> u32 {
+        if self.mnt.is_null() {
+            return 0;
+        }
+        read_field(self.mnt.wrapping_sub(offset!(mount_mnt)), offset!(mount_mnt_id))
+    }
+
     /// Inode number of the name, or 0 where it has none.
     #[inline(always)]
     pub fn ino(self) -> u64 {
@@ -116,6 +131,15 @@ pub fn append_whole(record: &Record, place: Place, desc: *mut PathDesc) -> bool 
 #[inline(always)]
 pub fn append_within(record: &Record, place: Place, desc: *mut PathDesc) {
     follow(record.tail(), record.walk(), &Place { mnt: core::ptr::null(), dentry: place.dentry }, desc);
+}
+
+/// The second walk of [`append`] for what no record tells: the tail is left as it was.
+#[inline(always)]
+pub fn walk_within(record: &Record, place: Place, desc: *mut PathDesc) {
+    let used = state!(record.walk(), at);
+    append_within(record, place, desc);
+    fill!(desc, len: 0, flags: 0, components: 0, mount_ns: 0, dev: 0);
+    state!(record.walk(), at = used);
 }
 
 /// One walk of those of [`append`].

@@ -41,11 +41,12 @@ pub struct Scratch {
     record: [u8; RECORD_BYTES],
 }
 
-/// Two words that a program keeps in the buffer and not in registers: see [`path::Walk`].
+/// Words that a program keeps in the buffer and not in registers: see [`path::Walk`].
 #[repr(C)]
 pub struct Known {
     hash: u64,
     state: u64,
+    other: u64,
 }
 
 /// Where [`Known`] lies.
@@ -61,6 +62,20 @@ impl KnownPlace {
             (&raw mut (*self.0).hash).write_volatile(hash);
             (&raw mut (*self.0).state).write_volatile(u64::from(state));
         }
+    }
+
+    /// Keeps another state.
+    #[inline(always)]
+    pub fn set_other(self, state: u32) {
+        // SAFETY: as above.
+        unsafe { (&raw mut (*self.0).other).write_volatile(u64::from(state)) };
+    }
+
+    /// Both states.
+    #[inline(always)]
+    pub fn states(self) -> [u32; 2] {
+        // SAFETY: as above.
+        [self.state(), unsafe { (&raw const (*self.0).other).read_volatile() as u32 }]
     }
 
     /// The hash.
@@ -119,7 +134,7 @@ impl Record {
         unsafe { (&raw mut (*self.scratch).record).cast() }
     }
 
-    /// Two words of the buffer.
+    /// Some words of the buffer.
     #[inline(always)]
     pub fn known(&self) -> KnownPlace {
         // SAFETY: as above.

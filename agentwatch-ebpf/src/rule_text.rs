@@ -74,14 +74,28 @@ impl Automaton {
         }
     }
 
-    /// The set of patterns that cover the path that was walked last; nothing where it is too long. The state in which it
-    /// ends is kept in the buffer ([`Record::known`]).
+    /// Where paths begin: those of the initial namespace, or others.
     #[inline(always)]
-    pub fn read_path(self, record: &Record) -> Option<u32> {
+    pub fn start_path(&self, elsewhere: bool) -> u32 {
+        // SAFETY: valid map values.
+        unsafe {
+            if elsewhere {
+                (&raw const (*self.head).start_path).read_volatile()
+            } else {
+                (&raw const (*self.head).start_known).read_volatile()
+            }
+        }
+    }
+
+    /// The state in which the path ends that was walked last, if it begins in another one; nothing where it was not
+    /// found whole, or is too long.
+    #[inline(always)]
+    pub fn read_path(self, record: &Record, state: u32) -> Option<u32> {
+        if !path::is_whole(record.walk()) {
+            return None;
+        }
         let names = path::names(record.walk());
         path::set_reading(record.walk(), path::Reading { names, at: 0, begun: 0 });
-        // SAFETY: a valid map value.
-        let state = unsafe { (&raw const (*self.head).start_path).read_volatile() };
         let mut reading = PathReading {
             automaton: self,
             tail: record.tail(),
@@ -90,8 +104,7 @@ impl Automaton {
             finished: zero(),
         };
         repeat(PATH_TURNS, path_chunk, &mut reading);
-        record.known().set(0, reading.state);
-        if reading.finished == 0 { None } else { Some(self.set(reading.state)) }
+        if reading.finished == 0 { None } else { Some(reading.state) }
     }
 
     /// The set of patterns that cover a command line: `len` bytes of `count` arguments at the beginning of the tail, and

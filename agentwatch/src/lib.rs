@@ -17,5 +17,6 @@ pub mod log;
 pub mod matcher;
 pub mod output;
 pub mod paths;
+pub mod places;
 pub mod policy;
 pub mod query;

@@ -13,6 +13,7 @@ mod load;
 mod nested;
 mod network;
 mod older;
+mod other_names;
 mod outsiders;
 mod paths;
 mod policies;

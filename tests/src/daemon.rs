@@ -53,6 +53,12 @@ rules:
   - name: database
     agents: [strict, soft]
     deny: {connect: ['127.0.0.1:54321', '/srv/aw-run/.s.PGSQL.5432'], listen: ['*:54322']}
+  - name: linked
+    agents: [strict, soft]
+    deny: {exec: ['/srv/aw-links/drop*'], connect: ['/srv/aw-links/run/x.sock'], read: ['/srv/aw-links/open/secret']}
+  - name: everywhere
+    agents: [open]
+    deny: {delete: ['/srv/aw-prod'], read: ['/srv/aw-prod/f']}
   - name: watched
     agents: [strict, soft]
     log: {read: ['/etc/hostname']}

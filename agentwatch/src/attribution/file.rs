@@ -5,7 +5,8 @@ use agentwatch_common::{
     record::{REFUSED_COMMAND, path_flag},
 };
 
-use super::{Mounts, process::Text};
+use super::process::Text;
+use crate::places::Mounts;
 use crate::{
     decode::{FileAct, PathText},
     event::{File, Kind, Op},

@@ -6,7 +6,8 @@ use agentwatch_common::{
     rules::guard,
 };
 
-use super::{Mounts, file};
+use super::file;
+use crate::places::Mounts;
 use crate::{
     decode::{FileAct, GuardRecord, PathText},
     event::{File, Guarded, Kind},

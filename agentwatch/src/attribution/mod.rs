@@ -10,7 +10,6 @@ mod file;
 mod guard;
 mod judged;
 mod membership;
-mod mounts;
 mod network;
 mod process;
 mod session;
@@ -21,7 +20,6 @@ mod unseen;
 
 pub use container::container_of;
 pub use judged::{Judge, JudgeRule, Judges};
-pub use mounts::Mounts;
 pub use process::{Process, ProcessSeen, Processes};
 pub use session::{Beginning, Saved, Session, Sessions};
 pub use state::{Attribution, Host, HostFacts};

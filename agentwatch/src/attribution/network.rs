@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use agentwatch_common::kind::RecordKind;
 
-use super::{Mounts, file::locate, process::Text};
+use super::{file::locate, process::Text};
+use crate::places::Mounts;
 use crate::{
     decode::NetAct,
     event::{Kind, Network, ObservedText, Op},

@@ -9,11 +9,12 @@ use agentwatch_common::{
 };
 
 use super::{
-    Judges, Mounts, Process, ProcessSeen, Processes, Sessions, describe,
+    Judges, Process, ProcessSeen, Processes, Sessions, describe,
     exec::{self, Pending},
     file, guard, network,
     process::{Image, Text},
 };
+use crate::places::Mounts;
 use crate::{
     agents::AgentTable,
     control::state::ProcessId,

@@ -1,5 +1,6 @@
 //! Attribution over records made by hand, with a host that knows nothing.
 
+use crate::places::Mounts;
 use agentwatch_common::{
     ABI,
     kind::{Attribution as By, RecordKind},

@@ -8,8 +8,9 @@ use procfs::process::Process;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{
-    attribution::{HostFacts, Mounts, ProcessSeen},
+    attribution::{HostFacts, ProcessSeen},
     kernel::maps::Shared,
+    places::Mounts,
 };
 
 /// The running host.

@@ -16,6 +16,7 @@ mod rules;
 mod saved;
 mod standing;
 mod start;
+mod surroundings;
 mod takeover;
 mod watch;
 
@@ -32,6 +33,8 @@ use crate::{
     kernel::{self, Abilities, maps::Maps, rules::RuleMaps},
     log::Log,
     paths::Paths,
+    places::Places,
+    policy::Policy,
 };
 
 pub use self::start::{Options, StartError};
@@ -67,6 +70,10 @@ pub struct Daemon {
     detach_on_exit: bool,
     wanted: policy::Wanted,
     in_force: PolicyView,
+    policy: Arc<Policy>,
+    /// What things were called when the policy was compiled.
+    places: Arc<Places>,
+    surroundings: surroundings::Surroundings,
     preparing: prepare::Preparing,
     watch: Option<watch::Watch>,
     last_upkeep_ns: u64,
@@ -123,7 +130,8 @@ impl Daemon {
             millis = if self.pipeline.was_idle { IDLE_MS } else { BUSY_MS };
         }
         self.pipeline.was_idle = idle;
-        if let Some(due) = self.watch.as_ref().and_then(watch::Watch::due_in_ms) {
+        let policy_due = self.watch.as_ref().and_then(watch::Watch::due_in_ms);
+        for due in [policy_due, self.surroundings.due_in_ms()].into_iter().flatten() {
             millis = millis.min(due);
         }
         let ring = self.maps.ring_fd();

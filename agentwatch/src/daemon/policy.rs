@@ -11,6 +11,7 @@ use super::{
     rules::{self, Compiled},
     standing,
     start::{StartError, configure, release_memory},
+    surroundings,
 };
 use crate::{
     agents::{AgentTable, Users},
@@ -26,6 +27,7 @@ use crate::{
     exit,
     kernel::{Abilities, KernelError, maps::Maps, rules::RuleMaps},
     paths::Paths,
+    places::Places,
     policy::{self, Diagnostic, Guard, Mode, Policy, Problems, Source},
 };
 
@@ -42,7 +44,9 @@ pub(super) struct Wanted {
 
 /// A policy that was read and compiled.
 pub(super) struct Loaded {
-    policy: Policy,
+    pub policy: Arc<Policy>,
+    /// What things were called when it was compiled.
+    pub places: Arc<Places>,
     origin: PolicyOrigin,
     pub table: Arc<AgentTable>,
     compiled: Compiled,
@@ -100,13 +104,20 @@ impl Loaded {
 
     fn compile(wanted: &Wanted, mut policy: Policy, origin: PolicyOrigin) -> Result<Self, StartError> {
         policy.own = own::own(&wanted.paths, wanted.path.as_deref())?;
-        let table = AgentTable::new(policy.agent_specs())?;
-        warn_of_users(&table);
+        let places = surroundings::look(&policy)?;
+        let loaded = Self::of(Arc::new(policy), places, origin)?;
+        warn_of_users(&loaded.table);
+        Ok(loaded)
+    }
+
+    /// Compiles a policy for a host on which things are called so.
+    pub fn of(policy: Arc<Policy>, places: Places, origin: PolicyOrigin) -> Result<Self, StartError> {
         Ok(Self {
-            table: Arc::new(table),
-            compiled: Compiled::new(&policy)?,
+            table: Arc::new(AgentTable::new(policy.agent_specs())?),
+            compiled: Compiled::new(&policy, &places)?,
             strictest: policy.agents.iter().map(|agent| agent.spec.mode).max().unwrap_or_default(),
             policy,
+            places: Arc::new(places),
             origin,
         })
     }
@@ -204,12 +215,21 @@ impl Daemon {
         if self.watch.as_mut().is_some_and(|watch| watch.has_changed(now)) {
             self.preparing.files("the files changed", true);
         }
+        if self.surroundings.is_due(now) {
+            let (policy, places) = (Arc::clone(&self.policy), Arc::clone(&self.places));
+            self.preparing.surroundings(policy, places, self.in_force.origin);
+        }
         self.take_policies();
     }
 
     /// Brings into force what is ready for it, in the order in which it was asked for.
     fn take_policies(&mut self) {
-        for Ready { why, reply, result } in self.preparing.take() {
+        for Ready { why, reply, of, result } in self.preparing.take() {
+            if of.is_some_and(|policy| !Arc::ptr_eq(&policy, &self.policy)) {
+                // Another policy came into force meanwhile, perhaps before the change.
+                self.surroundings.look_again(boot_ns());
+                continue;
+            }
             // Who was told that there is no answer must not find it in force later.
             if reply.as_ref().is_some_and(Reply::is_closed) {
                 tracing::warn!("a policy did not come into force: its caller gave up ({why})");
@@ -260,6 +280,8 @@ impl Daemon {
         let (maps, rule_maps) = (&mut self.maps, &mut self.rule_maps);
         self.in_force =
             loaded.bring_into_force(maps, rule_maps, &mut self.state, &self.abilities, &self.wanted)?;
+        self.policy = Arc::clone(&loaded.policy);
+        self.places = Arc::clone(&loaded.places);
         if let Err(error) = configure(maps, &loaded.table) {
             // Its rules are in force, and nothing is gained by going back.
             let reason = format!("its rules are in force; what its agents are recognised by is not: {error}");

@@ -16,10 +16,15 @@ use super::{
     applied::Applied,
     policy::{Loaded, Wanted},
     start::StartError,
+    surroundings,
 };
 use crate::{
-    control::{Reply, policy::AppliedView},
-    policy::{self, Diagnostic, Problems, Source},
+    control::{
+        Reply,
+        policy::{AppliedView, PolicyOrigin},
+    },
+    places::Places,
+    policy::{self, Diagnostic, Policy, Problems, Source},
 };
 
 /// Policies that wait at most; past it the caller is told so.
@@ -34,6 +39,15 @@ pub enum From {
     Files {
         /// Nothing is done where they are as they were: a notice of the file system can mean nothing.
         if_changed: bool,
+    },
+    /// What is in force, of which something may be called otherwise now.
+    Surroundings {
+        /// The policy.
+        policy: Arc<Policy>,
+        /// What things were called when it was compiled.
+        places: Arc<Places>,
+        /// Where it is from.
+        origin: PolicyOrigin,
     },
     /// A caller of the control API.
     Caller {
@@ -57,7 +71,9 @@ pub struct Ready {
     pub why: String,
     /// Where the answer goes, where a caller waits for one.
     pub reply: Option<Reply<AppliedView>>,
-    /// The policy; nothing where the files have not changed.
+    /// The policy of which this is the same, for what things are called now.
+    pub of: Option<Arc<Policy>>,
+    /// The policy; nothing where nothing has changed.
     pub result: Result<Option<Loaded>, StartError>,
 }
 
@@ -113,6 +129,15 @@ impl Preparing {
         }
     }
 
+    /// Has what is in force made ready for what things are called now, where that has changed.
+    pub fn surroundings(&self, policy: Arc<Policy>, places: Arc<Places>, origin: PolicyOrigin) {
+        let from = From::Surroundings { policy, places, origin };
+        let why = "what is mounted has changed, or a link".to_owned();
+        if self.jobs.try_send(Job { from, why }).is_err() {
+            tracing::error!("changed mounts and links are not looked at: too many policies wait");
+        }
+    }
+
     /// Has a caller's policy made ready. A reply that is dropped is an answer too.
     pub fn caller(&self, why: String, sources: Vec<Source>, reply: Reply<AppliedView>) {
         if self.jobs.try_send(Job { from: From::Caller { sources, reply }, why }).is_err() {
@@ -125,7 +150,7 @@ impl Preparing {
         // The bell first: what is ready after this rings it again.
         let _ = rustix::io::read(&*self.bell, &mut [0_u8; 8]);
         let ready: Vec<Ready> = self.ready.try_iter().collect();
-        if ready.iter().any(|one| one.reply.is_none()) {
+        if ready.iter().any(|one| one.reply.is_none() && one.of.is_none()) {
             self.reading = false;
             if let Some((why, if_changed)) = self.again.take() {
                 self.files(&why, if_changed);
@@ -153,9 +178,15 @@ impl Worker {
     fn prepare(&mut self, job: Job) -> Ready {
         let Job { from, why } = job;
         match from {
-            From::Files { if_changed } => Ready { why, reply: None, result: self.files(if_changed) },
+            From::Files { if_changed } => {
+                Ready { why, reply: None, of: None, result: self.files(if_changed) }
+            }
+            From::Surroundings { policy, places, origin } => {
+                let of = Some(Arc::clone(&policy));
+                Ready { why, reply: None, of, result: renamed(policy, &places, origin) }
+            }
             From::Caller { sources, reply } => {
-                Ready { why, reply: Some(reply), result: self.given(sources).map(Some) }
+                Ready { why, reply: Some(reply), of: None, result: self.given(sources).map(Some) }
             }
         }
     }
@@ -181,6 +212,15 @@ impl Worker {
         applied.prepare(&self.state)?;
         Ok(loaded)
     }
+}
+
+/// A policy for what things are called now; nothing where they are called as they were.
+fn renamed(policy: Arc<Policy>, before: &Places, origin: PolicyOrigin) -> Result<Option<Loaded>, StartError> {
+    let places = surroundings::look(&policy)?;
+    if places == *before {
+        return Ok(None);
+    }
+    Loaded::of(policy, places, origin).map(Some)
 }
 
 /// What files are told apart by, those that cannot be read too.

@@ -15,6 +15,7 @@ use crate::{
         maps::Maps,
         rules::{AutomatonTables, Prefix, RuleMaps, SlotTables, wait_for_programs},
     },
+    places::Places,
     policy::{
         self, Pairs, Policy,
         compile::{
@@ -55,20 +56,20 @@ impl Compiled {
     ///
     /// # Errors
     /// It does not fit the kernel's tables.
-    pub fn new(policy: &Policy) -> Result<Self, CompileError> {
+    pub fn new(policy: &Policy, places: &Places) -> Result<Self, CompileError> {
         let (nested, pairs) = policy::nested(policy);
-        Self::of(&nested, pairs).or_else(|error| {
+        Self::of(&nested, places, pairs).or_else(|error| {
             if nested.agents.len() == policy.agents.len() {
                 return Err(error);
             }
             tracing::warn!("sessions inside others are held to the rules of the outer one only: {error}");
-            Self::of(policy, Pairs::new())
+            Self::of(policy, places, Pairs::new())
         })
     }
 
-    fn of(policy: &Policy, pairs: Pairs) -> Result<Self, CompileError> {
+    fn of(policy: &Policy, places: &Places, pairs: Pairs) -> Result<Self, CompileError> {
         let views = Views::new(policy)?;
-        let texts = texts::compile(policy, &views)?;
+        let texts = texts::compile(policy, &views, places)?;
         let net = net::compile(policy, &views, &KnownNames::new())?;
         let hash = Arc::from(policy::hash(&policy.sources));
         Ok(Self { texts, net, pairs, hash })
@@ -124,6 +125,7 @@ fn slot_tables(compiled: &Compiled) -> SlotTables<'_> {
     let list = |number: &u32| net.lists.get(*number as usize).copied().unwrap_or_default();
     SlotTables {
         automaton,
+        devices: &compiled.texts.devices,
         views: (compiled.texts.views.iter())
             .filter(|(_, view)| *view != CompiledRules::OTHERS)
             .map(|(name, view)| (agent_number(name), *view))

@@ -27,7 +27,9 @@ use super::{
     policy::{self, Loaded, Wanted},
     prepare::Preparing,
     rules::CompileError,
-    saved, takeover,
+    saved,
+    surroundings::Surroundings,
+    takeover,
     watch::Watch,
 };
 use crate::{
@@ -171,6 +173,7 @@ impl AsFd for Signals {
 struct ComingUp {
     wanted: Wanted,
     watch: Option<Watch>,
+    surroundings: Surroundings,
     loaded: Loaded,
     /// Why this policy, for the log.
     why: &'static str,
@@ -191,12 +194,13 @@ impl Daemon {
                 |error| tracing::error!(%error, "changes of the policy's files are not noticed: use SIGHUP");
             Watch::new(path).map_err(unwatched).ok()
         });
+        let surroundings = Surroundings::new()?;
         let (loaded, why) = Loaded::at_start(&wanted, &options.paths.state)?;
         let lock = RunLock::take(&options.paths)?;
         let (log, _recovery) = Log::open(&options.paths.state, options.limits)?;
         let kernel = kernel::attach()?;
         let began_here = !kernel.taken_over;
-        let up = ComingUp { wanted, watch, loaded, why, lock, log };
+        let up = ComingUp { wanted, watch, surroundings, loaded, why, lock, log };
         Self::begin(options, up, kernel).inspect_err(|_| {
             // Nobody would read what programs without a daemon tell.
             if began_here {
@@ -207,7 +211,7 @@ impl Daemon {
 
     /// Goes on with the kernel's side in place.
     fn begin(options: &Options, up: ComingUp, kernel: Kernel) -> Result<Self, StartError> {
-        let ComingUp { wanted, watch, loaded, why, lock, mut log } = up;
+        let ComingUp { wanted, watch, surroundings, loaded, why, lock, mut log } = up;
         let Kernel { mut maps, abilities, taken_over, lock: host_lock } = kernel;
         let signals = Signals::new()?;
         let host = host()?;
@@ -265,6 +269,9 @@ impl Daemon {
             watch,
             wanted,
             in_force,
+            policy: loaded.policy,
+            places: loaded.places,
+            surroundings,
             last_upkeep_ns: now,
             unsaved: true,
             syncing: None,

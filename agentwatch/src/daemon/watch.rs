@@ -42,8 +42,34 @@ pub struct Watch {
     path: PathBuf,
     inotify: OwnedFd,
     folders: Folders,
-    /// When the first and the last notice came that nobody was told of: nanoseconds since boot.
-    noticed: Option<(u64, u64)>,
+    changes: Changes,
+}
+
+/// Changes that nobody was told of yet.
+#[derive(Debug, Default)]
+pub struct Changes(Option<(u64, u64)>);
+
+impl Changes {
+    /// There was one at this moment, in nanoseconds since boot.
+    pub fn note(&mut self, now_ns: u64) {
+        let first = self.0.map_or(now_ns, |(first, _)| first);
+        self.0 = Some((first, now_ns));
+    }
+
+    /// Whether there were some, and they have come to rest since, or go on for long.
+    pub fn take(&mut self, now_ns: u64) -> bool {
+        let Some((first, last)) = self.0 else { return false };
+        let is_due = now_ns.saturating_sub(last) >= SETTLED_NS || now_ns.saturating_sub(first) >= PATIENCE_NS;
+        if is_due {
+            self.0 = None;
+        }
+        is_due
+    }
+
+    /// Milliseconds after which to ask again, where a change has not come to rest.
+    pub fn due_in_ms(&self) -> Option<i64> {
+        self.0.map(|_| (SETTLED_NS / 1_000_000).cast_signed())
+    }
 }
 
 impl Watch {
@@ -54,31 +80,25 @@ impl Watch {
     pub fn new(path: &Path) -> rustix::io::Result<Self> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let (inotify, folders) = watch(&path)?;
-        Ok(Self { path, inotify, folders, noticed: None })
+        Ok(Self { path, inotify, folders, changes: Changes::default() })
     }
 
     /// Whether the files may have changed, and have come to rest since.
     pub fn has_changed(&mut self, now_ns: u64) -> bool {
         if self.take_notices() {
-            let first = self.noticed.map_or(now_ns, |(first, _)| first);
-            self.noticed = Some((first, now_ns));
+            self.changes.note(now_ns);
             // The way to the files may be another now. Watched anew before they are read, no change is missed.
             match watch(&self.path) {
                 Ok((inotify, folders)) => (self.inotify, self.folders) = (inotify, folders),
                 Err(error) => tracing::error!(%error, "the policy's files are no longer watched: use SIGHUP"),
             }
         }
-        let Some((first, last)) = self.noticed else { return false };
-        let is_due = now_ns.saturating_sub(last) >= SETTLED_NS || now_ns.saturating_sub(first) >= PATIENCE_NS;
-        if is_due {
-            self.noticed = None;
-        }
-        is_due
+        self.changes.take(now_ns)
     }
 
     /// Milliseconds after which to ask again, where a change has not come to rest.
     pub fn due_in_ms(&self) -> Option<i64> {
-        self.noticed.map(|_| (SETTLED_NS / 1_000_000).cast_signed())
+        self.changes.due_in_ms()
     }
 
     /// Takes the notices away. True where one of them matters.

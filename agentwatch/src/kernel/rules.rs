@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use agentwatch_common::rules::{
-    Choice, Decision, DecisionKey, NET_RANGES, NET_ROWS, NET_VIEWS, NetRange, NetRow, PREFIX_FIXED_BITS,
-    PrefixKey, RuleAutomaton, RuleStates, RuleSteps, SLOTS, View, ViewKey, WINDOWS, WindowTime,
+    Choice, Decision, DecisionKey, Device, DeviceKey, NET_RANGES, NET_ROWS, NET_VIEWS, NetRange, NetRow,
+    PREFIX_FIXED_BITS, PrefixKey, RuleAutomaton, RuleStates, RuleSteps, SLOTS, View, ViewKey, WINDOWS,
+    WindowTime,
 };
 use aya::{
     Pod,
@@ -22,6 +23,10 @@ unsafe impl Pod for Shared<RuleAutomaton> {}
 unsafe impl Pod for Shared<RuleStates> {}
 // SAFETY: as above.
 unsafe impl Pod for Shared<RuleSteps> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<DeviceKey> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<Device> {}
 // SAFETY: as above.
 unsafe impl Pod for Shared<View> {}
 // SAFETY: as above.
@@ -71,6 +76,7 @@ impl AutomatonTables {
     pub fn empty() -> Self {
         let head = RuleAutomaton {
             start_path: RuleAutomaton::DEAD,
+            start_known: RuleAutomaton::DEAD,
             start_command: RuleAutomaton::DEAD,
             class: [0; 256],
         };
@@ -86,6 +92,8 @@ impl AutomatonTables {
 pub struct SlotTables<'a> {
     /// Paths and command lines.
     pub automaton: AutomatonTables,
+    /// How paths within file systems are read.
+    pub devices: &'a [(u32, Device)],
     /// How agents are judged, by their numbers.
     pub views: Vec<(u32, View)>,
     /// What sets mean.
@@ -110,6 +118,7 @@ pub struct RuleMaps {
     automata: Array<MapData, Shared<RuleAutomaton>>,
     states: Array<MapData, Shared<RuleStates>>,
     steps: Array<MapData, Shared<RuleSteps>>,
+    devices: HashMap<MapData, Shared<DeviceKey>, Shared<Device>>,
     views: HashMap<MapData, Shared<ViewKey>, Shared<View>>,
     decisions: HashMap<MapData, Shared<DecisionKey>, Shared<Decision>>,
     windows: Array<MapData, Shared<WindowTime>>,
@@ -130,6 +139,7 @@ impl RuleMaps {
             automata: array(dir, "RULES")?,
             states: array(dir, "RULE_STATES")?,
             steps: array(dir, "RULE_STEPS")?,
+            devices: hash(dir, "DEVICES")?,
             views: hash(dir, "VIEWS")?,
             decisions: hash(dir, "DECISIONS")?,
             windows: array(dir, "WINDOWS")?,
@@ -151,6 +161,10 @@ impl RuleMaps {
         named("RULES", self.automata.set(slot, Shared(automaton.head), 0))?;
         named("RULE_STATES", self.states.set(slot, automaton.states.as_ref(), 0))?;
         named("RULE_STEPS", self.steps.set(slot, automaton.steps.as_ref(), 0))?;
+        for &(dev, device) in tables.devices {
+            let key = Shared(DeviceKey { dev, slot });
+            named("DEVICES", self.devices.insert(key, Shared(device), 0))?;
+        }
         for (agent, view) in &tables.views {
             let key = Shared(ViewKey { agent: *agent, slot });
             named("VIEWS", self.views.insert(key, Shared(View { policy, slot, ..*view }), 0))?;
@@ -177,6 +191,10 @@ impl RuleMaps {
         let views: Vec<_> = self.views.keys().flatten().filter(|Shared(key)| key.slot == slot).collect();
         for key in views {
             named("VIEWS", self.views.remove(&key))?;
+        }
+        let devices: Vec<_> = self.devices.keys().flatten().filter(|Shared(key)| key.slot == slot).collect();
+        for key in devices {
+            named("DEVICES", self.devices.remove(&key))?;
         }
         let decisions: Vec<_> =
             self.decisions.keys().flatten().filter(|Shared(key)| u32::from(key.slot) == slot).collect();

@@ -69,7 +69,8 @@ impl PathGlob {
         self.shapes().into_iter().map(|shape| shape.reversed())
     }
 
-    pub(super) fn forward(&self) -> impl Iterator<Item = Vec<Piece>> {
+    /// The sequences that it stands for, over paths as they are written.
+    pub(crate) fn forward(&self) -> impl Iterator<Item = Vec<Piece>> {
         self.shapes().into_iter().map(|shape| shape.forward())
     }
 
@@ -315,7 +316,7 @@ fn narrow(pieces: &[Piece]) -> Vec<Piece> {
 }
 
 /// The plain matcher: follows every position that the text can have reached. Linear in the text.
-fn matches(pieces: &[Piece], text: &[u8]) -> bool {
+pub(crate) fn matches(pieces: &[Piece], text: &[u8]) -> bool {
     let mut reached = vec![false; pieces.len() + 1];
     let mut next = reached.clone();
     if let Some(first) = reached.first_mut() {

@@ -1,5 +1,6 @@
 //! Marked patterns over texts of several kinds as one automaton that ends in the set of what matches.
 
+use super::alias::{Alias, Aliases, Follow};
 use super::classes::Classes;
 use super::nfa::{Nfa, NodeId};
 use super::{CommandGlob, Mark, PathGlob, Piece, ScriptGlob, TooManyStates, minimise, subsets};
@@ -9,6 +10,9 @@ use super::{CommandGlob, Mark, PathGlob, Piece, ScriptGlob, TooManyStates, minim
 pub struct Patterns {
     nfa: Nfa,
     roots: Vec<NodeId>,
+    aliases: Aliases,
+    /// The kind whose paths have other names, and where those begin.
+    known: Option<(usize, NodeId)>,
 }
 
 impl Patterns {
@@ -17,7 +21,20 @@ impl Patterns {
     pub fn new(kinds: usize) -> Self {
         let mut nfa = Nfa::new();
         let roots = (0..kinds).map(|_| nfa.root()).collect();
-        Self { nfa, roots }
+        Self { nfa, roots, aliases: Aliases::default(), known: None }
+    }
+
+    /// From now on paths of this kind have these other names, too, where they are read as texts of another kind, the
+    /// number of which this gives. Once for all patterns.
+    pub fn set_aliases(&mut self, kind: usize, aliases: Vec<Alias>) -> usize {
+        self.aliases = Aliases::new(kind, aliases);
+        self.known = Some((kind, self.nfa.root()));
+        self.roots.len()
+    }
+
+    /// Which of them patterns follow that are marked from now on.
+    pub fn follow(&mut self, follow: Follow) {
+        self.aliases.follow = follow;
     }
 
     /// Marks the texts of a kind that these pieces stand for.
@@ -29,28 +46,28 @@ impl Patterns {
 
     /// Marks paths, read from the root down with a slash before each name; the root itself is the empty text.
     pub fn insert_path(&mut self, kind: usize, glob: &PathGlob, mark: Mark) {
-        glob.forward().for_each(|pieces| self.insert(kind, &pieces, mark));
-        if glob.matches(b"/") {
-            self.insert(kind, &[], mark);
+        let root = glob.matches(b"/").then(Vec::new);
+        for pieces in glob.forward().chain(root) {
+            self.insert(kind, &pieces, mark);
+            self.aliases.spellings(kind, &pieces).iter().for_each(|other| self.insert_other(other, mark));
         }
     }
 
     /// Marks the folders above what a pattern covers: those that lead there, and with `**` all that may. What a pattern
     /// covers in any folder whatever is not above anything: it is covered wherever it comes to lie.
     pub fn insert_folders_above(&mut self, kind: usize, glob: &PathGlob, mark: Mark) {
-        glob.forward().for_each(|pieces| {
-            let anywhere = usize::from(matches!(pieces.first(), Some(Piece::Many(_))));
-            for (at, piece) in pieces.iter().enumerate() {
-                let above = match piece {
-                    Piece::One(set) if set.contains(b'/') && at > anywhere => pieces.get(..at),
-                    Piece::Many(set) if set.contains(b'/') && at > 0 => pieces.get(..=at),
-                    Piece::One(_) | Piece::Many(_) => None,
-                };
-                if let Some(above) = above {
-                    self.insert(kind, above, mark);
-                }
+        for pieces in glob.forward() {
+            above(&pieces).for_each(|above| self.insert(kind, above, mark));
+            for other in self.aliases.spellings(kind, &pieces) {
+                above(&other).for_each(|above| self.insert_other(above, mark));
             }
-        });
+        }
+    }
+
+    fn insert_other(&mut self, pieces: &[Piece], mark: Mark) {
+        if let Some((_, root)) = self.known {
+            self.nfa.insert(root, pieces, mark);
+        }
     }
 
     /// Marks command lines.
@@ -70,9 +87,23 @@ impl Patterns {
     /// When it needs more than so many states before equal ones are merged.
     pub fn build(&self, states_max: usize) -> Result<Built, TooManyStates> {
         let classes = Classes::new(&self.nfa);
-        let built = subsets::build(&self.nfa, &classes, &self.roots, states_max)?;
+        let mut starts: Vec<Vec<NodeId>> = self.roots.iter().map(|&root| vec![root]).collect();
+        if let Some((kind, others)) = self.known {
+            starts.push(self.roots.get(kind).copied().into_iter().chain([others]).collect());
+        }
+        let built = subsets::build(&self.nfa, &classes, &starts, states_max)?;
         Ok(Built { class: classes.of, built })
     }
+}
+
+/// The folders that lead to what a pattern covers, each as the beginning of the pattern.
+fn above(pieces: &[Piece]) -> impl Iterator<Item = &[Piece]> {
+    let anywhere = usize::from(matches!(pieces.first(), Some(Piece::Many(_))));
+    pieces.iter().enumerate().filter_map(move |(at, piece)| match piece {
+        Piece::One(set) if set.contains(b'/') && at > anywhere => pieces.get(..at),
+        Piece::Many(set) if set.contains(b'/') && at > 0 => pieces.get(..=at),
+        Piece::One(_) | Piece::Many(_) => None,
+    })
 }
 
 /// An automaton that is not yet the smallest, since what its marks come to is not known.

@@ -5,6 +5,7 @@
 //! one ([`PathGlob::matches`] …), which is slow and plain: it names the pattern that matched, and is what
 //! the table is tested against.
 
+mod alias;
 mod classes;
 mod compiled;
 mod cover;
@@ -20,7 +21,9 @@ mod subsets;
 mod tests;
 mod token;
 
+pub use self::alias::{Alias, Follow};
 pub use self::compiled::{CompileError, CompiledMatcher, Pattern};
+pub(crate) use self::glob::matches as matches_pieces;
 pub use self::glob::{CgroupGlob, CommandGlob, PathGlob, Piece, ScriptGlob};
 pub use self::marked::{Built, DeterministicAutomaton, Patterns};
 pub use self::set::ByteSet;

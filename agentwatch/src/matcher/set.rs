@@ -36,6 +36,15 @@ impl ByteSet {
         if byte < 128 { self.low >> byte & 1 == 1 } else { self.high >> (byte - 128) & 1 == 1 }
     }
 
+    /// The only byte in the set.
+    #[must_use]
+    pub fn only(self) -> Option<u8> {
+        let byte =
+            self.low.trailing_zeros().min(if self.low == 0 { 128 + self.high.trailing_zeros() } else { 128 });
+        let byte = u8::try_from(byte).ok()?;
+        (self == Self::of(byte)).then_some(byte)
+    }
+
     /// The set without this byte.
     #[must_use]
     pub fn without(self, byte: u8) -> Self {

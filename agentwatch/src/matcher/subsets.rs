@@ -50,11 +50,11 @@ struct Builder<'a> {
     next: Vec<Vec<NodeId>>,
 }
 
-/// The automaton of these roots, one start state for each, if it has at most so many states.
+/// The automaton with these starts, each a set of roots, if it has at most so many states.
 pub(super) fn build(
     nfa: &Nfa,
     classes: &Classes,
-    roots: &[NodeId],
+    starts: &[Vec<NodeId>],
     states_max: usize,
 ) -> Result<Built, TooManyStates> {
     let automaton = Automaton {
@@ -75,8 +75,8 @@ pub(super) fn build(
         next: vec![Vec::new(); classes.members.len()],
     };
     builder.state(Vec::new())?;
-    for &root in roots {
-        let start = builder.state(vec![root])?;
+    for roots in starts {
+        let start = builder.state(roots.clone())?;
         builder.automaton.starts.push(start);
     }
     let sets = ways(nfa, classes);

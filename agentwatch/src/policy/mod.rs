@@ -9,6 +9,7 @@ mod diagnostic;
 mod diff;
 mod enforce;
 mod evaluate;
+mod globs;
 mod implicit;
 pub mod keys;
 mod model;

@@ -2,27 +2,28 @@
 
 use std::collections::HashMap;
 
-use agentwatch_common::limits::{RULE_STATES, RULE_STEPS};
+use agentwatch_common::limits::{DEVICES, RULE_STATES, RULE_STEPS};
 use agentwatch_common::rules::{
-    CHOICES, Choice, Decision, DecisionKey, RULE_DEFAULT, RULE_GUARDS, Verdict, View, guard, op,
+    CHOICES, Choice, Decision, DecisionKey, Device, RULE_DEFAULT, RULE_GUARDS, Verdict, View, guard, op,
 };
 
 use super::marks::{Marks, ProtectedGroup};
-use super::{CompiledRules, DECISIONS_MAX, RuleText, TextsError};
+use super::{CompiledRules, DECISIONS_MAX, KNOWN, RuleText, TextsError};
 use crate::event::Op;
 use crate::matcher::{Mark, SparseAutomaton};
+use crate::places::{Places, Root};
 use crate::policy::compile::{TooManyChoices, Views, choice_of, op_number, verdict_in_force, windows_of};
 use crate::policy::{Action, Agent, Guard, Mode, Policy, Protection};
 
 /// States before equal ones are merged. Past it the patterns are refused.
 const STATES_MAX: usize = 1 << 19;
 
-/// Compiles the rules of a policy about paths and command lines.
+/// Compiles the rules of a policy about paths and command lines, for a host on which things have these names.
 ///
 /// # Errors
 /// When they do not fit the tables.
-pub fn compile(policy: &Policy, views: &Views) -> Result<CompiledRules, TextsError> {
-    let builder = Builder::new(policy, views);
+pub fn compile(policy: &Policy, views: &Views, places: &Places) -> Result<CompiledRules, TextsError> {
+    let builder = Builder::new(policy, views, places);
     let built = builder.marks.patterns.build(STATES_MAX).map_err(|_| TextsError::TooManyStates)?;
     let mut sets = Sets::default();
     // The first of the sets is the empty one, and gets the number 0.
@@ -32,6 +33,7 @@ pub fn compile(policy: &Policy, views: &Views) -> Result<CompiledRules, TextsErr
     check(&automaton)?;
     sets.decisions.sort_unstable_by_key(|(key, _)| *key);
     Ok(CompiledRules {
+        devices: devices(places, &automaton)?,
         automaton,
         views: builder.views_of_agents(),
         decisions: sets.decisions,
@@ -40,6 +42,19 @@ pub fn compile(policy: &Policy, views: &Views) -> Result<CompiledRules, TextsErr
             .map(|rule| RuleText { name: rule.name.clone(), message: rule.message.clone() })
             .collect(),
     })
+}
+
+/// Where the paths within each file system begin.
+fn devices(places: &Places, automaton: &SparseAutomaton) -> Result<Vec<(u32, Device)>, TextsError> {
+    let count = places.devices.len();
+    if count > DEVICES as usize {
+        return Err(TextsError::TooManyDevices { count });
+    }
+    let one = |device: &Root| {
+        let start = automaton.state(KNOWN, &device.text);
+        (device.dev, Device { start, mount: device.mount })
+    };
+    Ok(places.devices.iter().map(one).collect())
 }
 
 fn check(automaton: &SparseAutomaton) -> Result<(), TextsError> {
@@ -104,7 +119,7 @@ struct Builder<'p> {
 }
 
 impl<'p> Builder<'p> {
-    fn new(policy: &'p Policy, views: &'p Views) -> Self {
+    fn new(policy: &'p Policy, views: &'p Views, places: &Places) -> Self {
         let mut live: Vec<LiveView> = Vec::new();
         for (index, agent) in policy.agents.iter().enumerate() {
             let number = views.of_agent(Some(index));
@@ -119,7 +134,7 @@ impl<'p> Builder<'p> {
         };
         let views_of: Vec<Vec<u16>> = policy.rules.iter().map(of_rule).collect();
         let plan = live.iter().any(|view| view.plan);
-        let marks = Marks::new(policy, &views_of, protected(policy, views, &live), plan);
+        let marks = Marks::new(policy, places, &views_of, protected(policy, views, &live), plan);
         Self { policy, views, live, views_of, marks }
     }
 

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 
 use super::{COMMANDS, KINDS, PATHS};
 use crate::event::Op;
-use crate::matcher::{ByteSet, CommandGlob, Mark, PathGlob, Patterns as Marked, Piece};
+use crate::matcher::{ByteSet, CommandGlob, Follow, Mark, PathGlob, Patterns as Marked, Piece};
+use crate::places::Places;
 use crate::policy::address::AddressKind;
 use crate::policy::compile::order as winning_order;
 use crate::policy::{
@@ -64,6 +65,7 @@ impl<'p> Marks<'p> {
     /// Marks the patterns of all rules that have a view, by the rules' views.
     pub(super) fn new(
         policy: &'p Policy,
+        places: &Places,
         views_of: &[Vec<u16>],
         protected: Vec<ProtectedGroup<'p>>,
         plan: bool,
@@ -76,7 +78,8 @@ impl<'p> Marks<'p> {
                 *place = rank;
             }
         }
-        let patterns = Marked::new(KINDS);
+        let mut patterns = Marked::new(KINDS);
+        patterns.set_aliases(PATHS, places.aliases.clone());
         let (classes, numbers) = (Vec::new(), HashMap::new());
         let mut marks = Self { policy, protected, order, ranks, classes, numbers, patterns };
         for ((index, rule), views) in policy.rules.iter().enumerate().zip(views_of) {
@@ -87,6 +90,7 @@ impl<'p> Marks<'p> {
         for (index, group) in marks.protected.iter().enumerate() {
             marks.classes.push(About::Protected(index));
             let mark = Mark { class: class_number(&marks.classes), rank: PROTECTED };
+            marks.patterns.follow(Follow::All);
             group.what.globs().for_each(|glob| marks.patterns.insert_path(PATHS, glob, mark));
         }
         if plan {
@@ -142,13 +146,18 @@ impl<'p> Marks<'p> {
 
     fn rule(&mut self, index: usize, rule: &'p Rule, views: &[u16]) {
         let rank = self.ranks.get(index).copied().unwrap_or(EXCEPT);
+        let opens = rule.action == Action::Allow;
         for op in Op::ALL.iter().copied().filter(|&op| rule.scope.has(op)) {
             let own = rule.unless.has(op).then_some(index);
             let class = self.class((About::Rules(op), views.to_vec(), rule.during, own));
+            // What is opened is opened by other names alone that mean nothing else, and that no agent can make.
+            self.patterns.follow(if opens { Follow::Trusted } else { Follow::All });
             self.scope(&rule.scope, op, Mark { class, rank });
+            self.patterns.follow(Follow::Trusted);
             self.scope(&rule.unless, op, Mark { class, rank: EXCEPT });
         }
         if Self::refuses_paths(rule) {
+            self.patterns.follow(Follow::All);
             let class = self.class((About::Below, views.to_vec(), rule.during, None));
             self.folders_above(&rule.scope, Mark { class, rank });
         }
@@ -202,6 +211,7 @@ impl<'p> Marks<'p> {
     }
 
     fn open_to_plan(&mut self) {
+        self.patterns.follow(Follow::Trusted);
         for folder in SCRATCH.into_iter().chain([TERMINALS]) {
             let below = [Piece::One(ByteSet::of(b'/')), Piece::Many(ByteSet::ALL)];
             self.patterns.insert(PATHS, &literal(folder), OPEN_TO_PLAN);

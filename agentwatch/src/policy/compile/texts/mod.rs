@@ -7,12 +7,14 @@
 mod build;
 mod marks;
 #[cfg(test)]
+mod place_tests;
+#[cfg(test)]
 mod tests;
 
-use agentwatch_common::limits::{DECISIONS, RULE_STATES, RULE_STEPS};
+use agentwatch_common::limits::{DECISIONS, DEVICES, RULE_STATES, RULE_STEPS};
 use agentwatch_common::rules::{
-    Choice, Decision, DecisionKey, RULE_NONE, RuleAutomaton, RuleState, RuleStates, RuleStep, RuleSteps,
-    SLOTS, Verdict, View, WindowTime, op,
+    Choice, Decision, DecisionKey, Device, RULE_DEFAULT, RULE_NONE, RuleAutomaton, RuleState, RuleStates,
+    RuleStep, RuleSteps, SLOTS, Verdict, View, WindowTime, op,
 };
 
 pub use self::build::compile;
@@ -27,6 +29,8 @@ pub const DECISIONS_MAX: usize = (DECISIONS / SLOTS) as usize;
 const PATHS: usize = 0;
 const COMMANDS: usize = 1;
 const KINDS: usize = 2;
+/// Paths as the initial namespace has them, which are known by other names, too: made beside those kinds.
+const KNOWN: usize = KINDS;
 
 /// Why rules about paths and command lines cannot be compiled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +56,14 @@ pub enum TextsError {
          kernel's table has: use patterns that overlap less, or fewer groups in `agents:`"
     )]
     TooManyDecisions,
+    /// Too many file systems.
+    #[error(
+        "{count} file systems are mounted, and the kernel's table has room for {DEVICES}: unmount what is not needed"
+    )]
+    TooManyDevices {
+        /// The file systems.
+        count: usize,
+    },
     /// Too many windows on one target.
     #[error("{0}; the agent's default counts as one: use fewer windows")]
     TooManyChoices(#[from] TooManyChoices),
@@ -74,6 +86,8 @@ pub enum Text<'a> {
 pub struct CompiledRules {
     /// The automaton. It ends in the number of a set.
     pub automaton: SparseAutomaton,
+    /// How the paths within the file systems begin that the initial namespace shows, by the kernel's number of each.
+    pub devices: Vec<(u32, Device)>,
     /// Each agent of the policy by its name, in the policy's order. All others have [`CompiledRules::OTHERS`].
     pub views: Vec<(String, View)>,
     /// What is decided, in the order of the keys, for slot 0. At most [`DECISIONS_MAX`].
@@ -120,6 +134,32 @@ impl CompiledRules {
         self.first_open(key, unix_ns).unwrap_or(nothing)
     }
 
+    /// The same for a file by two names: the path that the process sees in another namespace, and the one within its file
+    /// system, by which the initial namespace knows it. Rules by either come before the default.
+    #[must_use]
+    pub fn decide_place(
+        &self,
+        view: View,
+        op: Op,
+        path: &[u8],
+        within: (u32, &[u8]),
+        unix_ns: u64,
+    ) -> Choice {
+        let seen = self.decide(view, op, Text::Path(path), unix_ns);
+        let (dev, within) = within;
+        let Some((_, device)) = self.devices.iter().find(|(other, _)| *other == dev) else { return seen };
+        let within: &[u8] = if within == b"/" { &[] } else { within };
+        let state = within.iter().fold(device.start, |state, &byte| self.automaton.next(state, byte));
+        let set = self.automaton.accept(state);
+        let known =
+            self.first_open(DecisionKey { set, view: view.view, op: op_number(op), slot: 0 }, unix_ns);
+        let is_asked = view.ops >> op_number(op) & 1 == 1;
+        match known.filter(|known| is_asked && known.rule != RULE_DEFAULT) {
+            Some(known) if seen.rule == RULE_DEFAULT || known.verdict > seen.verdict => known,
+            _ => seen,
+        }
+    }
+
     /// What is decided about moving a folder, beside what its own path says: a rule where something below it would no
     /// longer be covered as it is now.
     #[must_use]
@@ -147,6 +187,7 @@ impl CompiledRules {
     pub fn write_automaton(&self, head: &mut RuleAutomaton, states: &mut RuleStates, steps: &mut RuleSteps) {
         let start = |kind: usize| self.automaton.starts.get(kind).copied().unwrap_or(RuleAutomaton::DEAD);
         head.start_path = start(PATHS);
+        head.start_known = start(KNOWN);
         head.start_command = start(COMMANDS);
         head.class = self.automaton.class;
         let none = std::iter::repeat(RuleState { base: 0, default: RuleAutomaton::DEAD, accept: 0, pad: 0 });

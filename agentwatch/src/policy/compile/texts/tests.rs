@@ -4,6 +4,7 @@ use agentwatch_common::rules::{RULE_DEFAULT, RULE_GUARDS, guard};
 use proptest::prelude::*;
 
 use super::*;
+use crate::places::Places;
 use crate::policy::address::{Address, Unix};
 use crate::policy::compile::{Views, verdict_in_force};
 use crate::policy::{By, Context, Mode, Operation, Policy, Source, Target, Users, policy_of, verdict};
@@ -23,7 +24,7 @@ fn read(text: String) -> Policy {
 }
 
 fn compiled(policy: &Policy) -> CompiledRules {
-    compile(policy, &Views::new(policy).unwrap()).unwrap()
+    compile(policy, &Views::new(policy).unwrap(), &Places::default()).unwrap()
 }
 
 fn target(op: Op, text: Text<'_>) -> Target {
@@ -329,7 +330,7 @@ fn more_windows_on_a_target_than_a_decision_holds_are_refused() {
     };
     let result = |text: String| {
         let policy = read(text);
-        compile(&policy, &Views::new(&policy).unwrap()).map(|_| ())
+        compile(&policy, &Views::new(&policy).unwrap(), &Places::default()).map(|_| ())
     };
     assert_eq!(result(text(4, "")), Ok(()));
     let too_many = |rule: &str| Err(TextsError::TooManyChoices(TooManyChoices { rule: rule.into() }));

@@ -2,13 +2,17 @@
 
 /// A mounted file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Mount {
+pub struct Mount {
+    /// Number of the mount: a new one can have that of one that is gone.
+    pub id: u32,
     /// As the kernel encodes it: `MAJOR << 20 | MINOR`.
-    dev: u32,
-    /// The folder of the file system that is mounted.
-    root: Vec<u8>,
+    pub dev: u32,
+    /// The folder of the file system that is mounted, or the file.
+    pub root: Vec<u8>,
     /// Where.
-    point: Vec<u8>,
+    pub point: Vec<u8>,
+    /// Its kind, as in `ext4`; empty where the line does not say.
+    pub kind: Vec<u8>,
 }
 
 /// The mounts of the initial namespace.
@@ -20,6 +24,11 @@ impl Mounts {
     #[must_use]
     pub fn parse(mountinfo: &[u8]) -> Self {
         Self(mountinfo.split(|byte| *byte == b'\n').filter_map(mount_of).collect())
+    }
+
+    /// All of them, in the order in which they were mounted.
+    pub fn iter(&self) -> std::slice::Iter<'_, Mount> {
+        self.0.iter()
     }
 
     /// The path in the initial namespace of a place within a file system, where that is mounted there. Of
@@ -43,12 +52,16 @@ fn below<'a>(path: &'a [u8], folder: &[u8]) -> Option<&'a [u8]> {
     path.strip_prefix(folder).filter(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
-/// `ID PARENT MAJOR:MINOR ROOT POINT …`
+/// `ID PARENT MAJOR:MINOR ROOT POINT OPTIONS … - KIND SOURCE OPTIONS`
 fn mount_of(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|byte| *byte == b' ').skip(2);
+    let mut fields = line.split(|byte| *byte == b' ');
+    let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse().ok();
+    let (id, _parent): (u32, u32) = (number()?, number()?);
     let (major, minor) = std::str::from_utf8(fields.next()?).ok()?.split_once(':')?;
     let (major, minor): (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
-    Some(Mount { dev: major << 20 | minor, root: unescape(fields.next()?), point: unescape(fields.next()?) })
+    let (root, point) = (unescape(fields.next()?), unescape(fields.next()?));
+    let kind = fields.skip_while(|field| *field != b"-").nth(1).map(unescape).unwrap_or_default();
+    Some(Mount { id, dev: major << 20 | minor, root, point, kind })
 }
 
 /// The kernel writes space, tab, newline and backslash as three octal digits.

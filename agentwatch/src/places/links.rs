@@ -1,0 +1,307 @@
+//! Symbolic links on the way to what rules name, where they lead now.
+//!
+//! A rule that names a link is about what the link leads to: the kernel sees only that. So each pattern is followed
+//! from the root down, through its written-out names and the wildcards inside names, as far as there is something.
+//! Where names are left open (`**`) nothing is searched for.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    fs::{self, Metadata},
+    os::unix::{ffi::OsStrExt as _, ffi::OsStringExt as _, fs::MetadataExt as _},
+    path::{Component, Path, PathBuf},
+};
+
+use super::{Alias, Mounts};
+use crate::matcher::{ByteSet, PathGlob, Piece, matches_pieces};
+
+/// Names that are looked at for all patterns together: some seconds at most on a slow disk.
+const NAMES_MAX: usize = 200_000;
+/// Links that are kept.
+const LINKS_MAX: usize = 4096;
+/// Links in a row that the kernel follows.
+const CHAIN_MAX: usize = 40;
+/// File systems that can keep who asks them waiting: nothing is searched there.
+const SLOW: &[&[u8]] = &[b"nfs", b"nfs4", b"cifs", b"smb3", b"autofs", b"9p", b"ceph", b"glusterfs", b"afs"];
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The links, in order.
+    pub links: Vec<Alias>,
+    /// There was more than is looked at.
+    pub truncated: bool,
+}
+
+/// Looks for links on the way to what patterns cover, on a host with these mounts whose root folder is `root`.
+#[must_use]
+pub fn find<'a>(root: &Path, mounts: &Mounts, globs: impl Iterator<Item = &'a PathGlob>) -> Found {
+    let slow = mounts
+        .iter()
+        .filter(|mount| SLOW.contains(&mount.kind.as_slice()) || mount.kind.starts_with(b"fuse"));
+    let mut search = Search {
+        root,
+        slow: slow.map(|mount| mount.point.clone()).collect(),
+        seen: HashSet::new(),
+        links: BTreeSet::new(),
+        names: 0,
+        truncated: false,
+    };
+    let start = Place {
+        spelled: PathBuf::from("/"),
+        real: PathBuf::from("/"),
+        trusted: search.is_safe(Path::new("/")),
+    };
+    for glob in globs {
+        for pieces in glob.forward() {
+            let mut names = pieces.split(is_slash);
+            // Before the first slash there is nothing, or a `**`.
+            if names.next().is_some_and(<[Piece]>::is_empty) {
+                search.follow(&start, &names.collect::<Vec<_>>());
+            }
+        }
+    }
+    Found { links: search.links.into_iter().collect(), truncated: search.truncated }
+}
+
+/// Where a search stands.
+#[derive(Clone)]
+struct Place {
+    /// As patterns name it.
+    spelled: PathBuf,
+    /// Without links.
+    real: PathBuf,
+    /// Nobody but root can change the names on the way.
+    trusted: bool,
+}
+
+struct Search<'a> {
+    root: &'a Path,
+    /// Where file systems are mounted in which nothing is searched.
+    slow: HashSet<Vec<u8>>,
+    /// Folders that were looked at, by what was looked for: patterns begin alike.
+    seen: HashSet<(PathBuf, Vec<Piece>)>,
+    links: BTreeSet<Alias>,
+    names: usize,
+    truncated: bool,
+}
+
+impl Search<'_> {
+    /// Goes on in a folder by the names that are left.
+    fn follow(&mut self, here: &Place, names: &[&[Piece]]) {
+        let Some((first, rest)) = names.split_first() else { return };
+        if self.slow.contains(here.real.as_os_str().as_bytes()) || spans_folders(first) {
+            return;
+        }
+        if !self.seen.insert((here.spelled.clone(), names.join(&Piece::One(ByteSet::of(b'/'))))) {
+            return;
+        }
+        match literal(first) {
+            Some(name) => self.enter(here, &name, rest),
+            None => self.enter_all(here, first, rest),
+        }
+    }
+
+    /// Goes on by every name in a folder that fits.
+    fn enter_all(&mut self, here: &Place, pattern: &[Piece], rest: &[&[Piece]]) {
+        let Ok(entries) = fs::read_dir(self.on_host(&here.real)) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name().into_vec();
+            self.names += 1;
+            if self.names > NAMES_MAX {
+                self.truncated = true;
+                return;
+            }
+            if matches_pieces(pattern, &name) {
+                self.enter(here, &name, rest);
+            }
+        }
+    }
+
+    /// Goes on by one name in a folder.
+    fn enter(&mut self, here: &Place, name: &[u8], rest: &[&[Piece]]) {
+        self.names += 1;
+        let name = std::ffi::OsStr::from_bytes(name);
+        let spelled = here.spelled.join(name);
+        let Ok(found) = fs::symlink_metadata(self.on_host(&here.real.join(name))) else { return };
+        let mut there = Place { real: here.real.join(name), trusted: here.trusted, spelled };
+        if found.is_symlink() {
+            let Some((real, leads_to)) = self.resolve(&there.real) else { return };
+            // Who can make links where others work could else make rules speak of what is not theirs.
+            if !here.trusted && found.uid() != leads_to.uid() {
+                return;
+            }
+            self.keep(&there, &real);
+            there.trusted = here.trusted && self.is_safe_way(&real);
+            there.real = real;
+        }
+        there.trusted = there.trusted && self.is_safe(&there.real);
+        self.follow(&there, rest);
+    }
+
+    fn keep(&mut self, link: &Place, real: &Path) {
+        if self.links.len() >= LINKS_MAX {
+            self.truncated = true;
+            return;
+        }
+        let text = |path: &Path| match path.as_os_str().as_bytes() {
+            b"/" => Vec::new(),
+            path => path.to_vec(),
+        };
+        self.links.insert(Alias { from: text(&link.spelled), to: text(real), trusted: link.trusted });
+    }
+
+    /// Where a link leads in the end, and what is there.
+    fn resolve(&self, link: &Path) -> Option<(PathBuf, Metadata)> {
+        let mut left: Vec<PathBuf> = vec![link.to_owned()];
+        let mut here = PathBuf::from("/");
+        let mut links = 0;
+        while let Some(path) = left.pop() {
+            let mut steps = path.components();
+            let Some(step) = steps.next() else { continue };
+            left.push(steps.as_path().to_owned());
+            match step {
+                Component::RootDir | Component::Prefix(_) => here = PathBuf::from("/"),
+                Component::CurDir => {}
+                Component::ParentDir => {
+                    here.pop();
+                }
+                Component::Normal(name) => {
+                    let next = here.join(name);
+                    if self.slow.contains(next.as_os_str().as_bytes()) {
+                        return None;
+                    }
+                    match fs::read_link(self.on_host(&next)) {
+                        Ok(target) => {
+                            links += 1;
+                            if links > CHAIN_MAX {
+                                return None;
+                            }
+                            left.push(target);
+                        }
+                        Err(_) => here = next,
+                    }
+                }
+            }
+        }
+        let found = fs::symlink_metadata(self.on_host(&here)).ok()?;
+        Some((here, found))
+    }
+
+    /// Whether nobody but root can change names in a folder; what is no folder has none.
+    fn is_safe(&self, folder: &Path) -> bool {
+        fs::symlink_metadata(self.on_host(folder))
+            .is_ok_and(|found| !found.is_dir() || found.uid() == 0 && found.mode() & 0o022 == 0)
+    }
+
+    /// The same of every folder on the way to something.
+    fn is_safe_way(&self, path: &Path) -> bool {
+        path.ancestors().skip(1).all(|folder| self.is_safe(folder))
+    }
+
+    fn on_host(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+}
+
+fn is_slash(piece: &Piece) -> bool {
+    matches!(piece, Piece::One(set) if set.only() == Some(b'/'))
+}
+
+/// Whether a part of a pattern goes over more than one name.
+fn spans_folders(pieces: &[Piece]) -> bool {
+    pieces.iter().any(|piece| matches!(piece, Piece::Many(set) | Piece::One(set) if set.contains(b'/')))
+}
+
+/// The only name that a part of a pattern stands for.
+fn literal(pieces: &[Piece]) -> Option<Vec<u8>> {
+    let one = |piece: &Piece| match piece {
+        Piece::One(set) => set.only(),
+        Piece::Many(_) => None,
+    };
+    pieces.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    struct Tree(tempfile::TempDir);
+
+    impl Tree {
+        fn new(folders: &[&str], files: &[&str], links: &[(&str, &str)]) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let at = |path: &str| dir.path().join(path.trim_start_matches('/'));
+            for folder in folders {
+                fs::create_dir_all(at(folder)).unwrap();
+            }
+            for file in files {
+                fs::write(at(file), "").unwrap();
+            }
+            for (link, to) in links {
+                symlink(to, at(link)).unwrap();
+            }
+            Self(dir)
+        }
+
+        fn find(&self, patterns: &[&str]) -> Vec<(String, String)> {
+            let globs: Vec<PathGlob> = patterns.iter().map(|text| PathGlob::parse(text).unwrap()).collect();
+            let found = find(self.0.path(), &Mounts::default(), globs.iter());
+            assert!(!found.truncated);
+            let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+            found.links.into_iter().map(|link| (text(link.from), text(link.to))).collect()
+        }
+    }
+
+    fn pair(from: &str, to: &str) -> (String, String) {
+        (from.to_owned(), to.to_owned())
+    }
+
+    #[test]
+    fn links_on_the_way_and_at_its_end_are_found() {
+        let tree = Tree::new(
+            &["/run", "/var", "/usr/bin", "/usr/share", "/usr/sbin", "/etc/alternatives"],
+            &["/run/docker.sock", "/usr/share/wrapper", "/usr/sbin/mke2fs", "/usr/sbin/mkfs"],
+            &[
+                ("/var/run", "../run"),
+                ("/bin", "usr/bin"),
+                ("/usr/bin/dropdb", "/etc/alternatives/dropdb"),
+                ("/etc/alternatives/dropdb", "/usr/share/wrapper"),
+                ("/usr/sbin/mkfs.ext4", "mke2fs"),
+                ("/usr/sbin/mkfs.gone", "nothing"),
+                ("/loop", "loop"),
+            ],
+        );
+        assert_eq!(tree.find(&["/var/run/docker.sock"]), [pair("/var/run", "/run")]);
+        assert_eq!(
+            tree.find(&["/bin/dropdb"]),
+            [pair("/bin", "/usr/bin"), pair("/bin/dropdb", "/usr/share/wrapper")]
+        );
+        assert_eq!(tree.find(&["/usr/sbin/mkfs*"]), [pair("/usr/sbin/mkfs.ext4", "/usr/sbin/mke2fs")]);
+        assert_eq!(tree.find(&["/{var,bin}/run/x", "/loop/x", "/none/x", "**/dropdb", "/**/run"]).len(), 2);
+    }
+
+    #[test]
+    fn links_that_others_can_make_are_not_trusted() {
+        let tree = Tree::new(&["/home/a"], &["/home/a/f"], &[("/home/a/l", "f")]);
+        let glob = PathGlob::parse("/home/*/l").unwrap();
+        let trusted = || {
+            let found = find(tree.0.path(), &Mounts::default(), std::iter::once(&glob));
+            found.links.iter().map(|link| link.trusted).collect::<Vec<_>>()
+        };
+        let open = |path: &str, mode| {
+            fs::set_permissions(tree.0.path().join(path), fs::Permissions::from_mode(mode)).unwrap();
+        };
+        open("home", 0o755);
+        open("home/a", 0o755);
+        let is_root = rustix::process::geteuid().is_root();
+        // The folder that stands for the root is this user's own and nobody else's.
+        assert_eq!(trusted(), [is_root]);
+        open("home/a", 0o777);
+        assert_eq!(trusted(), [false]);
+        open("home/a", 0o755);
+        open("home", 0o775);
+        assert_eq!(trusted(), [false]);
+    }
+}
