@@ -2,9 +2,6 @@
 
 use super::{ByteSet, Piece};
 
-/// Aliases of aliases that are followed: a link to a link's name, a mount below another.
-const DEPTH: usize = 4;
-
 /// A thing and all below it have another name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Alias {
@@ -15,6 +12,8 @@ pub struct Alias {
     /// It means nothing else, and was made by somebody who may say what rules are about, and by nobody whom they are to
     /// hold.
     pub trusted: bool,
+    /// Something is mounted at the one name, and called by the other. Else the one is a link to the other.
+    pub is_mount: bool,
 }
 
 /// Which aliases patterns follow.
@@ -46,20 +45,15 @@ impl Aliases {
             return Vec::new();
         }
         let mut all = vec![pieces.to_vec()];
-        let mut from = 0;
-        for _ in 0..DEPTH {
+        // A link leads to a path, and that may lie where something is mounted, which ends it.
+        for is_mount in [false, true] {
             let mut more = Vec::new();
-            for pieces in all.get(from..).unwrap_or_default() {
-                for alias in self.list.iter().filter(|alias| alias.trusted || self.follow == Follow::All) {
-                    respell(pieces, alias, &mut more);
-                }
+            let follows = |alias: &&Alias| alias.trusted || self.follow == Follow::All;
+            for alias in self.list.iter().filter(follows).filter(|alias| alias.is_mount == is_mount) {
+                all.iter().for_each(|pieces| respell(pieces, alias, &mut more));
             }
-            from = all.len();
             more.retain(|pieces| !all.contains(pieces));
             all.append(&mut more);
-            if all.len() == from {
-                break;
-            }
         }
         all.split_off(1)
     }
@@ -141,7 +135,7 @@ mod tests {
     use crate::matcher::{Mark, PathGlob, Patterns, SparseAutomaton};
 
     fn alias(from: &str, to: &str) -> Alias {
-        Alias { from: from.into(), to: to.into(), trusted: true }
+        Alias { from: from.into(), to: to.into(), trusted: true, is_mount: false }
     }
 
     /// Whether a pattern covers a path, with these aliases.
@@ -175,13 +169,13 @@ mod tests {
     }
 
     #[test]
-    fn aliases_of_aliases_are_followed() {
-        let both = [alias("/a", "/b/c"), alias("/b", "\x000:1/d")];
+    fn a_link_is_followed_to_what_is_mounted_there() {
+        let both = [alias("/a", "/b/c"), Alias { is_mount: true, ..alias("/b", "\x000:1/d") }];
         assert!(covers("/a/x", &both, "\x000:1/d/c/x"));
         let circle = [alias("/a", "/b"), alias("/b", "/a")];
         assert!(covers("/a/x", &circle, "/b/x") && covers("/a/x", &circle, "/a/x"));
         let inward = [alias("/a", "/a/a")];
-        assert!(covers("/a/x", &inward, "/a/a/a/x"));
+        assert!(covers("/a/x", &inward, "/a/a/x") && !covers("/a/x", &inward, "/a/a/a/x"));
     }
 
     #[test]

@@ -147,7 +147,12 @@ impl Search<'_> {
             b"/" => Vec::new(),
             path => path.to_vec(),
         };
-        self.links.insert(Alias { from: text(&link.spelled), to: text(real), trusted: link.trusted });
+        self.links.insert(Alias {
+            from: text(&link.spelled),
+            to: text(real),
+            trusted: link.trusted,
+            is_mount: false,
+        });
     }
 
     /// Where a link leads in the end, and what is there.

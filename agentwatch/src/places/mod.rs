@@ -49,7 +49,7 @@ impl Places {
                 let to = [root.text.as_slice(), name(&mount.root)].concat();
                 // What is mounted below is shown by that name alone.
                 let trusted = !mounts.iter().any(|other| is_below(name(&other.point), &to));
-                let alias = Alias { from: name(&mount.point).to_vec(), to, trusted };
+                let alias = Alias { from: name(&mount.point).to_vec(), to, trusted, is_mount: true };
                 if alias.from != alias.to && !places.aliases.contains(&alias) {
                     places.aliases.push(alias);
                 }
@@ -96,12 +96,12 @@ mod tests {
         35 21 0:41 / /late rw - ext4 /dev/sdc rw\n";
 
     fn alias(from: &str, to: &str) -> Alias {
-        Alias { from: from.into(), to: to.into(), trusted: true }
+        Alias { from: from.into(), to: to.into(), trusted: true, is_mount: true }
     }
 
     #[test]
     fn each_file_system_has_one_name_and_others_are_aliases() {
-        let link = alias("/var/run", "/run");
+        let link = Alias { is_mount: false, ..alias("/var/run", "/run") };
         let places = Places::new(&Mounts::parse(MOUNTS), vec![link.clone()]);
         let roots: Vec<_> =
             places.devices.iter().map(|root| (root.dev, root.text.as_slice(), root.mount)).collect();

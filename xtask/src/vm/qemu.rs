@@ -110,8 +110,10 @@ impl Machine<'_> {
         }
         command.arg("-kernel").arg(self.kernel).arg("-initrd").arg(self.initramfs);
         // An oops ends the guest: a test must not go on with a damaged kernel.
-        command
-            .args(["-append", "console=ttyS0 quiet panic=-1 oops=panic mitigations=off random.trust_cpu=on"]);
+        command.args([
+            "-append",
+            "console=ttyS0 quiet panic=-1 oops=panic mitigations=off random.trust_cpu=on no_timer_check",
+        ]);
         command.arg("-chardev").arg(format!("file,id=console,path={}", escaped(self.console)));
         command.args([
             "-serial",
