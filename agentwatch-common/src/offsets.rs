@@ -146,6 +146,8 @@ offsets! {
     inode_i_nlink = "inode"."i_nlink",
     /// Type and permissions.
     inode_i_mode = "inode"."i_mode",
+    /// Length.
+    inode_i_size = "inode"."i_size",
     /// Device that a special file stands for.
     inode_i_rdev = "inode"."i_rdev",
     /// Default cgroup of a set.

@@ -70,20 +70,23 @@ pub fn file_open(ctx: LsmContext) -> i32 {
         RecordKind::FileOpen,
         place,
         Facts { flags, mode, decided, ..Facts::NONE },
-        ops_of(flags),
+        ops_of(flags, place),
     )
 }
 
 /// What an open with these flags asks for.
 #[inline(always)]
-fn ops_of(flags: u32) -> Ops {
+fn ops_of(flags: u32, place: Place) -> Ops {
     const O_ACCMODE: u32 = 3;
     const O_TRUNC: u32 = 0o1000;
     let access = flags & O_ACCMODE;
     // 0 reads, 1 writes, 2 does both; 3 stands for both permissions without either.
     let mut ops = if access == 1 { 0 } else { bit(op::READ) };
     ops |= if access == 0 { 0 } else { bit(op::WRITE) };
-    ops | if flags & O_TRUNC == 0 { 0 } else { bit(op::DELETE) | bit(op::WRITE) }
+    if flags & O_TRUNC != 0 {
+        ops |= bit(op::WRITE) | if place.has_content() { bit(op::DELETE) } else { 0 };
+    }
+    ops
 }
 
 /// `fs/fs_struct.c`, `void set_fs_pwd(struct fs_struct *fs, const struct path *path)`, since 2.6.

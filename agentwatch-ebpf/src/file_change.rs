@@ -16,8 +16,13 @@ use crate::{
 
 /// `renameat2` with this flag puts each of two files in the other's place.
 const RENAME_EXCHANGE: u32 = 2;
-/// A file can be emptied by it: the hooks do not tell the length that is left.
-const TRUNCATE: Ops = bit(op::WRITE) | bit(op::DELETE);
+
+/// What setting the length of a file asks for. The hooks do not tell the length that is left: one with content can be
+/// emptied.
+#[inline(always)]
+fn ops_of_truncate(place: Place) -> Ops {
+    bit(op::WRITE) | if place.has_content() { bit(op::DELETE) } else { 0 }
+}
 
 /// A name in the folder that a hook got as `const struct path *dir`.
 #[inline(always)]
@@ -106,7 +111,8 @@ pub fn file_symlink(ctx: LsmContext) -> i32 {
 #[lsm(hook = "path_truncate")]
 pub fn file_truncate_path(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
-    report_one(&member, RecordKind::FileTruncate, Place::read(ctx.arg(0)), Facts::NONE, TRUNCATE)
+    let place = Place::read(ctx.arg(0));
+    report_one(&member, RecordKind::FileTruncate, place, Facts::NONE, ops_of_truncate(place))
 }
 
 /// `fs/open.c`, `do_ftruncate()`, and `fs/namei.c`, `handle_truncate()`:
@@ -116,7 +122,7 @@ pub fn file_truncate_open(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
     let file: Address = ctx.arg(0);
     let place = Place::read(file.wrapping_add(offset!(file_f_path)));
-    report_one(&member, RecordKind::FileTruncate, place, Facts::NONE, TRUNCATE)
+    report_one(&member, RecordKind::FileTruncate, place, Facts::NONE, ops_of_truncate(place))
 }
 
 /// `fs/open.c`, `chmod_common()`: `int path_chmod(const struct path *path, umode_t mode)`, since 3.1.

@@ -61,6 +61,13 @@ impl Place {
         read_field(self.mnt.wrapping_sub(offset!(mount_mnt)), offset!(mount_mnt_id))
     }
 
+    /// Whether the file has content: what has none loses nothing when it is truncated.
+    #[inline(always)]
+    pub fn has_content(self) -> bool {
+        let inode = pointer(self.dentry, offset!(dentry_d_inode));
+        read_field::<u64>(inode, offset!(inode_i_size)) != 0
+    }
+
     /// Inode number of the name, or 0 where it has none.
     #[inline(always)]
     pub fn ino(self) -> u64 {

@@ -20,3 +20,4 @@ pub mod paths;
 pub mod places;
 pub mod policy;
 pub mod query;
+pub mod selftest;

@@ -5,6 +5,7 @@
 
 mod agent;
 mod attribution;
+mod changes;
 mod enforcement;
 mod failures;
 mod files;
@@ -20,6 +21,7 @@ mod policies;
 mod processes;
 mod recognition;
 mod restarts;
+mod selftest;
 
 use anyhow::Result;
 use tests::compare::{same_acts, same_processes};

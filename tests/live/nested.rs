@@ -39,15 +39,20 @@ fn apply(daemon: &Daemon, dir: &Path, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Runs a test with this policy in force, and brings the shared one back.
+/// Runs a test with the policy of this mode in force, and brings the shared one back.
 fn with_policy(mode: &str, test: impl FnOnce(&mut Daemon, &Path) -> Result<()>) -> Result<()> {
+    fs::create_dir_all(FOLDER)?;
+    for name in ["outer", "inner", "free"] {
+        fs::write(format!("{FOLDER}/{name}"), name)?;
+    }
+    under(&policy(mode), test)
+}
+
+/// Runs a test with this policy in force, and a folder of its own, and brings the shared one back.
+pub fn under(policy: &str, test: impl FnOnce(&mut Daemon, &Path) -> Result<()>) -> Result<()> {
     Shared::with(|daemon| {
-        fs::create_dir_all(FOLDER)?;
-        for name in ["outer", "inner", "free"] {
-            fs::write(format!("{FOLDER}/{name}"), name)?;
-        }
         let dir = work_dir()?;
-        apply(daemon, dir.path(), &policy(mode))?;
+        apply(daemon, dir.path(), policy)?;
         let result = test(daemon, dir.path());
         let shared = fs::read_to_string(daemon.place().policy())?;
         apply(daemon, dir.path(), &shared)?;
@@ -60,6 +65,15 @@ fn program(dir: &Path, of: &str, name: &str) -> Result<PathBuf> {
     let path = dir.join(name);
     fs::copy(of, &path).with_context(|| format!("cannot copy {of}"))?;
     Ok(path)
+}
+
+/// Agents of the living sessions, each with the mode that it is held to.
+fn modes(daemon: &Daemon) -> Result<Vec<(String, String)>> {
+    let output = daemon.place().agentwatch(["agents", "-o", "json"]).output()?;
+    let sessions: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let all = sessions["sessions"].as_array().or_else(|| sessions.as_array()).context("no sessions")?;
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(all.iter().map(|one| (text(&one["agent"]), text(&one["mode"]))).collect())
 }
 
 /// Agents and rules of what was refused, in all sessions.
@@ -129,7 +143,9 @@ fn a_policy_that_comes_later_holds_for_what_is_inside_too() -> Result<()> {
         daemon.wait_for("the session inside", |event| {
             event.kind == Kind::SessionStart && &*event.agent == "seen"
         })?;
+        ensure!(modes(daemon)? == pairs(&[("outer", "observe"), ("seen", "observe")]));
         apply(daemon, dir, &policy("enforce"))?;
+        ensure!(modes(daemon)? == pairs(&[("outer", "enforce"), ("seen", "enforce")]), "what it is held to");
         writeln!(fs::OpenOptions::new().write(true).open(&gate)?, "go")?;
         wait(&mut child)?;
         let events = daemon.wait_for("the end of the outer session", |event| {

@@ -138,11 +138,11 @@ fn what_was_done_last_is_in_force() -> Result<()> {
     let refused = output(&place, &["policy", "apply", &bad.to_string_lossy()])?;
     let said = String::from_utf8_lossy(&refused.stderr);
     ensure!(refused.status.code() == Some(4) && said.contains("reed") && said.contains("AW"), "{said}");
-    let plans = write(dir.path(), "plan.yaml", "version: 1\nagents: {strict: {owner: x, mode: plan}}\n")?;
-    let refused = output(&place, &["policy", "apply", &plans.to_string_lossy()])?;
+    let asks = write(dir.path(), "asks.yaml", "version: 1\nagents: {strict: {owner: x, mode: approve}}\n")?;
+    let refused = output(&place, &["policy", "apply", &asks.to_string_lossy()])?;
     let said = String::from_utf8_lossy(&refused.stderr);
-    ensure!(refused.status.code() == Some(4) && said.contains("plan.yaml:2:"), "by the daemon: {said}");
-    told(&mut daemon, Kind::PolicyRefused, "plan")?;
+    ensure!(refused.status.code() == Some(4) && said.contains("asks.yaml:2:"), "by the daemon: {said}");
+    told(&mut daemon, Kind::PolicyRefused, "approve")?;
     ensure!(show(&place)?.version == after.version);
     is_refused(&mut daemon, &first, "first")?;
 

@@ -20,7 +20,8 @@ pub fn next_session(daemon: &mut Daemon, agent: &str, how: How) -> Result<Vec<Ev
     let start =
         events.iter().find(|event| event.kind == Kind::SessionStart).context("no start of a session")?;
     ensure!(start.attribution == Some(how) && &*start.agent == agent, "{}", json(start));
-    let of_sessions = |event: &&Event| !matches!(event.kind, Kind::DaemonStart | Kind::PolicyApplied);
+    let of_sessions =
+        |event: &&Event| !matches!(event.kind, Kind::DaemonStart | Kind::PolicyApplied | Kind::SelfTest);
     for event in events.iter().filter(of_sessions) {
         ensure!(event.session == start.session, "another's event: {}", json(event));
     }

@@ -82,7 +82,11 @@ pub fn same_processes(run: &ActRun) -> Result<()> {
 pub fn all_attributed(run: &SessionRun) -> Result<()> {
     for event in &run.events {
         match event.kind {
-            Kind::DaemonStart | Kind::DaemonStop | Kind::LogRecovered | Kind::PolicyApplied => continue,
+            Kind::DaemonStart
+            | Kind::DaemonStop
+            | Kind::LogRecovered
+            | Kind::PolicyApplied
+            | Kind::SelfTest => continue,
             _ => {}
         }
         ensure!(

@@ -118,7 +118,9 @@ fn reason(number: u16, rule: Option<&JudgeRule>, event: &Event) -> String {
     }
     let what = event.op.map_or("this", |op| op.name());
     match (number, rule) {
-        (RULE_DEFAULT, _) => format!("the agent's default refuses {what} where no rule allows it"),
+        (RULE_DEFAULT, _) => {
+            format!("no rule allows {what} here, and the agent's default or its mode `plan` refuses it")
+        }
         (RULE_UNDECIDED, _) => {
             "it could not be looked at in full, and what cannot be judged is refused".to_owned()
         }

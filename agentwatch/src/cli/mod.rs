@@ -13,7 +13,7 @@ pub mod tree;
 
 use clap::{Parser, Subcommand};
 
-use crate::paths::Paths;
+use crate::{exit, paths::Paths, selftest};
 
 /// See what AI agents do on this host, attribute it to them, follow it
 #[derive(Debug, Parser)]
@@ -34,6 +34,12 @@ enum Command {
     Tree(tree::TreeArgs),
     Policy(policy::PolicyArgs),
     Doctor(doctor::DoctorArgs),
+    /// The part of the self-test that tries what is forbidden: the daemon starts it
+    #[command(name = selftest::canary::COMMAND, hide = true)]
+    Canary {
+        /// An empty folder
+        folder: std::path::PathBuf,
+    },
 }
 
 impl Cli {
@@ -50,6 +56,10 @@ impl Cli {
             Command::Tree(args) => tree::run(args, &self.paths),
             Command::Policy(args) => policy::run(args, &self.paths),
             Command::Doctor(args) => doctor::run(args, &self.paths),
+            Command::Canary { folder } => {
+                selftest::canary::sing(folder)?;
+                Ok(exit::DONE)
+            }
         }
     }
 }

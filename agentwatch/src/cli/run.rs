@@ -20,12 +20,16 @@ Examples:
   agentwatch run --policy /etc/agentwatch.yaml
   agentwatch run --policy new.yaml --mode recommend
                                               tell what the policy would refuse
+  agentwatch run --strict --policy prod.yaml  do not run where rules are not proved to be enforced
   agentwatch run --detach-on-exit             leave nothing in the kernel at the end
 
 Runs in the foreground until SIGTERM or SIGINT. The policy is read again when its files change, and on
 SIGHUP; a bad one leaves the old one in force. What `agentwatch policy apply` brought holds until then, over
 restarts too. At the end the kernel programs go on, so that a restart misses nothing: `agentwatch run --detach-on-exit` removes them, and so
 does removing /sys/fs/bpf/agentwatch.
+
+Where any agent is judged, a self-test at the start, every minute and after each new policy tries one forbidden
+thing of each kind: what gets through is told, and not reported as enforced.
 
 Needs root. Exit codes: 0 done, 1 failed, 4 bad policy, 6 the kernel or the privileges do not allow it.")]
 pub struct RunArgs {
@@ -38,6 +42,9 @@ pub struct RunArgs {
     /// Remove the kernel programs at the end
     #[arg(long)]
     pub detach_on_exit: bool,
+    /// Do not start, and exit with 6, where the self-test does not prove that what the policy says is enforced
+    #[arg(long)]
+    pub strict: bool,
     /// Bytes after which a segment of the log is closed
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().segment_bytes)]
     pub segment_bytes: u64,
@@ -70,6 +77,7 @@ pub fn run(args: &RunArgs, paths: &Paths) -> anyhow::Result<u8> {
             Mode::Recommend => policy::Mode::Recommend,
         }),
         detach_on_exit: args.detach_on_exit,
+        strict: args.strict,
         limits,
     };
     Daemon::run(&options)?;

@@ -15,6 +15,7 @@ use tokio::net::UnixStream;
 
 use super::limits;
 use super::policy::{AppliedView, ApplyBody, PolicyFile, PolicyView};
+use super::selftest::SelfTestView;
 use super::state::{DaemonView, ErrorView, LaunchBody, LaunchView, SessionsView, TreeView};
 use crate::exit;
 use crate::paths::Paths;
@@ -104,6 +105,12 @@ impl Client {
     /// The policy in force.
     pub fn policy(&self) -> Result<PolicyView, ClientError> {
         self.call(&self.control, Method::GET, "/v1/policy", Bytes::new())
+    }
+
+    /// Has the daemon try whether what is forbidden is refused.
+    pub fn self_test(&self) -> Result<SelfTestView, ClientError> {
+        let patience = limits::CLIENT_SELF_TEST;
+        self.call_within(patience, &self.control, Method::POST, "/v1/selftest", Bytes::new())
     }
 
     /// Brings a policy into force. Once this returns, everything is judged by it.

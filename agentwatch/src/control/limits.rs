@@ -21,6 +21,8 @@ pub const POLICY_BYTES: usize = 16 * 1024 * 1024;
 /// Time that the owner has to bring a policy into force: tens of thousands of patterns take seconds. Past it 503, and
 /// the policy does not come into force any more.
 pub const APPLY: Duration = Duration::from_secs(20);
+/// Time for a self-test. A little more than [`crate::selftest::DEADLINE`], and less than a connection may last. Past it 503.
+pub const SELF_TEST: Duration = Duration::from_secs(25);
 /// Connections to `control.sock` at once. Past it the one that has been silent longest is closed.
 pub const CONTROL_CONNECTIONS: usize = 64;
 /// Connections to `declare.sock` at once, each of two descriptors. Past it as above.
@@ -43,5 +45,7 @@ pub const RATED_CALLERS: usize = 4096;
 pub const CLIENT: Duration = Duration::from_secs(15);
 /// Time that the client gives a whole call that brings a policy into force.
 pub const CLIENT_APPLY: Duration = Duration::from_secs(25);
+/// Time that the client gives a self-test.
+pub const CLIENT_SELF_TEST: Duration = Duration::from_secs(28);
 /// Bytes of an answer that the client takes.
 pub const ANSWER_BYTES: usize = 256 * 1024 * 1024;

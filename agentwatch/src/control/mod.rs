@@ -16,6 +16,7 @@ mod peer;
 pub mod policy;
 mod request;
 mod routes;
+pub mod selftest;
 mod server;
 mod service;
 pub mod state;

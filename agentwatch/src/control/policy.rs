@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::selftest::SelfTestView;
+
 /// Answer of `GET /v1/policy`: what is in force, and what of it is carried out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyView {
@@ -23,6 +25,8 @@ pub struct PolicyView {
     pub held_to: Option<String>,
     /// Why a later policy was refused, so that this one stays in force; absent where none was.
     pub refused: Option<String>,
+    /// What the last self-test proved of it.
+    pub self_test: SelfTestView,
     /// Its agents.
     pub agents: Vec<PolicyAgentView>,
     /// Its rules, in the order of the files.

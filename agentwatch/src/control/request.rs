@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::limits;
 use super::policy::{AppliedView, PolicyFile, PolicyView};
+use super::selftest::SelfTestView;
 use super::state::{DaemonView, LaunchView, SessionView, TreeView};
 
 /// Where the owner puts its answer. Sending fails where nobody waits for it any more; that is no error.
@@ -49,6 +50,11 @@ pub enum Request {
         /// Answer, once it is in force.
         reply: Reply<AppliedView>,
     },
+    /// Try whether what is forbidden is refused.
+    SelfTest {
+        /// Answer, once it is known.
+        reply: Reply<SelfTestView>,
+    },
     /// Make a running process a session.
     Launch {
         /// Which process, as the kernel says.
@@ -74,6 +80,7 @@ impl Request {
             Self::Status { reply } => reply.is_closed(),
             Self::Policy { reply } => reply.is_closed(),
             Self::Apply { reply, .. } => reply.is_closed(),
+            Self::SelfTest { reply } => reply.is_closed(),
             Self::Launch { reply, .. } => reply.is_closed(),
             Self::Stop { reply } => reply.is_closed(),
         }

@@ -24,6 +24,8 @@ pub enum Action {
     Policy,
     /// Bring a policy into force.
     Apply,
+    /// Make a self-test.
+    SelfTest,
     /// Make the caller a session.
     Launch,
     /// The document that describes all this.
@@ -55,6 +57,7 @@ pub const ROUTES: &[Route] = &[
     },
     Route { door: Door::Control, method: Method::GET, path: "/v1/policy", action: Action::Policy },
     Route { door: Door::Control, method: Method::POST, path: "/v1/policy/apply", action: Action::Apply },
+    Route { door: Door::Control, method: Method::POST, path: "/v1/selftest", action: Action::SelfTest },
     Route { door: Door::Control, method: Method::GET, path: "/v1/openapi.json", action: Action::OpenApi },
     Route { door: Door::Declare, method: Method::POST, path: "/v1/launch", action: Action::Launch },
 ];

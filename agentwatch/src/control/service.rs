@@ -198,6 +198,10 @@ impl Call {
                 let claimed = parts.headers.get(CONTENT_LENGTH);
                 self.apply(body, claimed.and_then(|bytes| bytes.to_str().ok()?.parse().ok())).await
             }
+            Action::SelfTest => {
+                let patience = limits::SELF_TEST;
+                write(&self.ask_within(patience, |reply| request::Request::SelfTest { reply }).await?)
+            }
             Action::Sessions => {
                 self.large().await?;
                 let sessions = self.ask(|reply| request::Request::Sessions { all, reply }).await?;

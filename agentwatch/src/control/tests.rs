@@ -122,6 +122,9 @@ fn answer(request: Request, told: &mpsc::Sender<Launch>) {
             let refusal = Refusal::BadPolicy("error[AW0105]: 2\n  --> x".into());
             let _ = reply.send(if known { Ok(samples::applied()) } else { Err(refusal) });
         }
+        Request::SelfTest { reply } => {
+            let _ = reply.send(Ok(samples::self_test()));
+        }
         Request::Launch { launch, reply } if launch.agent == "coding" => {
             told.send(launch).unwrap();
             let _ = reply.send(Ok(LaunchView { session: "coding-7f3k2q".into() }));
@@ -392,6 +395,7 @@ fn own_uid() -> u32 {
 fn a_policy_is_handed_over_and_its_problems_come_back() {
     let daemon = Daemon::start(Manner::Answers);
     assert_eq!(daemon.client().policy().unwrap(), samples::policy());
+    assert_eq!(daemon.client().self_test().unwrap(), samples::self_test());
     let file = |text: &str| PolicyFile { name: "p.yaml".into(), text: text.to_owned() };
     let applied = daemon.client().apply(vec![file("version: 1\n"), file("version: 1\n")]).unwrap();
     assert_eq!(applied, samples::applied());

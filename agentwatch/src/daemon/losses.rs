@@ -1,6 +1,6 @@
 //! Losses: counted by the kernel where they happen, told here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use agentwatch_common::{
     kind::{LossReason, RecordKind},
@@ -9,9 +9,13 @@ use agentwatch_common::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::{
-    self,
-    maps::{Maps, Shared},
+use crate::{
+    kernel::{
+        self,
+        maps::{Maps, Shared},
+        skips::Programs,
+    },
+    selftest::SESSION,
 };
 
 /// What was told of each counter already.
@@ -19,6 +23,8 @@ use crate::kernel::{
 pub struct Losses {
     told: HashMap<LossKey, u64>,
     unattributed_told: u64,
+    /// What was told of programs that the kernel skipped.
+    skips_told: BTreeMap<String, u64>,
     /// All that were told.
     pub total: u64,
 }
@@ -40,6 +46,10 @@ impl Losses {
     pub fn collect(&mut self, maps: &Maps) -> Vec<Loss> {
         let mut found = Vec::new();
         for (Shared(key), count) in maps.losses.iter().flatten() {
+            // Nobody misses what the self-test did.
+            if key.session == SESSION {
+                continue;
+            }
             let told = self.told.entry(key).or_default();
             if count > *told {
                 found.push(Loss { key, count: count - *told, reason: reason(key) });
@@ -56,6 +66,27 @@ impl Losses {
         found
     }
 
+    /// What was not told yet of how often programs were skipped: each with the number since the last call.
+    pub fn collect_skips(&mut self, programs: &Programs) -> Vec<(&'static str, u64)> {
+        self.news_of_skips(programs.skipped())
+    }
+
+    fn news_of_skips(
+        &mut self,
+        skipped: impl Iterator<Item = (&'static str, u64)>,
+    ) -> Vec<(&'static str, u64)> {
+        let mut found = Vec::new();
+        for (program, count) in skipped {
+            let told = self.skips_told.entry(program.to_owned()).or_default();
+            if count > *told {
+                found.push((program, count - *told));
+                self.total += count - *told;
+                *told = count;
+            }
+        }
+        found
+    }
+
     /// Goes on with what an earlier daemon told of the same counters: what they counted since is still to be told.
     #[must_use]
     pub fn after(earlier: Option<Told>) -> Self {
@@ -65,7 +96,12 @@ impl Losses {
         let counters = told.counters.into_iter().map(|one| {
             (LossKey { session: one.session, kind: one.kind, reason: one.reason, pad: 0 }, one.count)
         });
-        Self { told: counters.collect(), unattributed_told: told.unattributed, total: 0 }
+        Self {
+            told: counters.collect(),
+            unattributed_told: told.unattributed,
+            skips_told: told.skips,
+            total: 0,
+        }
     }
 
     /// What was told so far, for a daemon that comes after this one.
@@ -77,7 +113,12 @@ impl Losses {
             reason: key.reason,
             count: *count,
         });
-        Told { build: kernel::build_id(), unattributed: self.unattributed_told, counters: counters.collect() }
+        Told {
+            build: kernel::build_id(),
+            unattributed: self.unattributed_told,
+            skips: self.skips_told.clone(),
+            counters: counters.collect(),
+        }
     }
 }
 
@@ -87,6 +128,8 @@ pub struct Told {
     /// The build whose counters these are: another one has its own, which begin at zero.
     build: String,
     unattributed: u64,
+    #[serde(default)]
+    skips: BTreeMap<String, u64>,
     counters: Vec<Counter>,
 }
 
@@ -124,9 +167,14 @@ mod tests {
     #[test]
     fn what_was_told_is_told_once_over_a_restart() {
         let key = LossKey { session: 7, kind: RecordKind::Exit.raw(), reason: 1, pad: 0 };
-        let first = Losses { told: HashMap::from([(key, 12)]), unattributed_told: 3, total: 15 };
+        let mut first =
+            Losses { told: HashMap::from([(key, 12)]), unattributed_told: 3, total: 15, ..Losses::default() };
+        assert_eq!(first.news_of_skips([("change_cwd", 4)].into_iter()), [("change_cwd", 4)]);
         let text = serde_json::to_string(&first.told()).unwrap();
-        let second = Losses::after(Some(serde_json::from_str(&text).unwrap()));
+        let mut second = Losses::after(Some(serde_json::from_str(&text).unwrap()));
+        assert_eq!(second.news_of_skips([("change_cwd", 4)].into_iter()), []);
+        assert_eq!(second.news_of_skips([("change_cwd", 6)].into_iter()), [("change_cwd", 2)]);
+        assert_eq!(second.total, 2);
         assert_eq!((second.told, second.unattributed_told), (first.told, 3));
         let other = Told { build: "another".into(), ..serde_json::from_str(&text).unwrap() };
         assert!(Losses::after(Some(other)).told.is_empty(), "its counters begin at zero");

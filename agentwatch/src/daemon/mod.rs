@@ -14,15 +14,16 @@ mod prepare;
 mod requests;
 mod rules;
 mod saved;
+mod selftest;
 mod standing;
 mod start;
 mod surroundings;
 mod takeover;
 mod watch;
 
-use std::{os::fd::AsFd as _, sync::Arc};
+use std::{collections::BTreeMap, os::fd::AsFd as _, sync::Arc};
 
-use agentwatch_common::maps::control;
+use agentwatch_common::maps::{LossKey, control};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::{losses::Losses, mark::Numbers, pipeline::Pipeline};
@@ -30,14 +31,17 @@ use crate::{
     attribution::Attribution,
     control::{Inbox, Server, policy::PolicyView},
     event::Kind,
-    kernel::{self, Abilities, maps::Maps, rules::RuleMaps},
+    kernel::{self, Abilities, maps::Maps, rules::RuleMaps, skips::Programs},
     log::Log,
     paths::Paths,
     places::Places,
-    policy::Policy,
+    policy::{Mode, Policy},
 };
 
-pub use self::start::{Options, StartError};
+pub use self::{
+    selftest::alone as self_test_alone,
+    start::{Options, StartError},
+};
 
 /// Milliseconds between two looks at the ring while something happens. The kernel wakes the daemon earlier
 /// where much waits.
@@ -48,6 +52,9 @@ const IDLE_MS: i64 = 1_000;
 const LOOKS_BEFORE_IDLE: u32 = 10;
 /// Nanoseconds between two looks at losses, old segments and the clock, and two savings of what a restart must know.
 const UPKEEP_NS: u64 = 1_000_000_000;
+
+/// Nanoseconds between two looks at how often the kernel skipped programs.
+const PROGRAMS_NS: u64 = 10_000_000_000;
 
 /// The running daemon.
 #[expect(missing_debug_implementations, reason = "aya's arrays have none")]
@@ -61,6 +68,8 @@ pub struct Daemon {
     pipeline: Pipeline,
     log: Log,
     losses: Losses,
+    programs: Programs,
+    looked_at_programs_ns: u64,
     numbers: Numbers,
     inbox: Inbox,
     _server: Server,
@@ -74,6 +83,9 @@ pub struct Daemon {
     /// What things were called when the policy was compiled.
     places: Arc<Places>,
     surroundings: surroundings::Surroundings,
+    self_tests: selftest::SelfTests,
+    /// See [`policy::Loaded::modes`].
+    modes: Arc<BTreeMap<u32, Mode>>,
     preparing: prepare::Preparing,
     watch: Option<watch::Watch>,
     last_upkeep_ns: u64,
@@ -111,6 +123,7 @@ impl Daemon {
         self.pipeline.expire(now, &mut self.state, &mut self.log);
         self.answer(now);
         self.look_at_policies(now);
+        self.take_self_test();
         if now.saturating_sub(self.last_upkeep_ns) >= UPKEEP_NS {
             self.upkeep(now);
         }
@@ -140,6 +153,7 @@ impl Daemon {
             PollFd::from_borrowed_fd(self.inbox.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(self.preparing.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.self_tests.as_fd(), PollFlags::IN),
         ];
         polled
             .extend(self.watch.as_ref().map(|watch| PollFd::from_borrowed_fd(watch.as_fd(), PollFlags::IN)));
@@ -161,6 +175,8 @@ impl Daemon {
             self.log.append(&mut event);
         }
         self.unsaved |= !found.is_empty();
+        self.look_at_programs(now);
+        self.tend_self_tests(now);
         if found.iter().any(losses::concerns_processes) {
             self.resync(now);
         }
@@ -171,6 +187,24 @@ impl Daemon {
         if std::mem::take(&mut self.unsaved) {
             self.save_sessions();
             self.sync_log();
+        }
+    }
+
+    /// Tells of programs that the kernel skipped: what they would have seen or refused, they did not.
+    fn look_at_programs(&mut self, now: u64) {
+        if now.saturating_sub(self.looked_at_programs_ns) < PROGRAMS_NS {
+            return;
+        }
+        self.looked_at_programs_ns = now;
+        for (program, count) in self.losses.collect_skips(&self.programs) {
+            let mut event = self.state.loss(LossKey::default(), count, "program_skipped", now);
+            if let Some(loss) = &mut event.loss {
+                program.clone_into(&mut loss.kind);
+            }
+            event.reason =
+                Some(format!("the kernel skipped the program `{program}`, which was running already"));
+            self.log.append(&mut event);
+            self.unsaved = true;
         }
     }
 

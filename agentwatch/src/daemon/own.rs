@@ -9,7 +9,8 @@ use crate::{
     kernel::PIN_ROOT,
     matcher::{GlobError, PathGlob},
     paths::Paths,
-    policy::{Own, exact, literal},
+    policy::{Canary, Own, exact, literal},
+    selftest,
 };
 
 /// Those of a daemon with these folders and this policy. The socket for declarations is open to everybody.
@@ -30,7 +31,19 @@ pub fn own(paths: &Paths, policy: Option<&Path>) -> io::Result<Own> {
         files: patterns(&files, literal)?,
         folders: patterns(&folders, exact)?,
         sockets: patterns(&sockets, literal)?,
+        canary: canary(paths)?,
     })
+}
+
+/// What the self-test is about: folders of its own in either of the daemon's, and the daemon's program.
+fn canary(paths: &Paths) -> io::Result<Canary> {
+    let folders = names(&selftest::folders(paths).each_ref().map(PathBuf::as_path))?;
+    let program = std::env::current_exe().ok();
+    let program =
+        program.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    // An update has removed the file: the running program keeps its name.
+    let program = program.map(|name| name.trim_end_matches(" (deleted)").to_owned());
+    Ok(Canary { folders: patterns(&folders, literal)?, program: program.unwrap_or_default() })
 }
 
 fn patterns(

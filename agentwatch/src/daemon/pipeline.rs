@@ -11,6 +11,7 @@ use crate::{
     event::{Event, time::format_time},
     fold::{Folder, Repeats, Told},
     log::Log,
+    selftest::SESSION,
 };
 
 /// Records taken from the ring before requests are looked at.
@@ -57,10 +58,13 @@ impl Pipeline {
 
     /// One record.
     fn take(&mut self, bytes: &[u8], state: &mut Attribution, log: &mut Log) {
-        let Some((kind, time_ns)) = glance(bytes) else {
+        let Some((kind, time_ns, session)) = glance(bytes) else {
             self.undecodable += 1;
             return;
         };
+        if session == SESSION {
+            return;
+        }
         let told = self.folder.admit(bytes, kind, time_ns, &mut self.due);
         self.tell_due(state, log);
         if told == Told::Now {
@@ -138,9 +142,10 @@ impl Pipeline {
     }
 }
 
-/// Kind and time of a record, before it is decoded.
-fn glance(bytes: &[u8]) -> Option<(RecordKind, u64)> {
+/// Kind, time and session of a record, before it is decoded.
+fn glance(bytes: &[u8]) -> Option<(RecordKind, u64, u64)> {
     let kind = u16::from_le_bytes(bytes.get(4..6)?.try_into().ok()?);
     let time = u64::from_le_bytes(bytes.get(8..16)?.try_into().ok()?);
-    Some((RecordKind::from_raw(kind), time))
+    let session = u64::from_le_bytes(bytes.get(16..24)?.try_into().ok()?);
+    Some((RecordKind::from_raw(kind), time, session))
 }

@@ -1,6 +1,7 @@
 //! The policy in force, and bringing another one into force.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -9,6 +10,7 @@ use super::{
     Daemon, applied, boot_ns, mark, own,
     prepare::Ready,
     rules::{self, Compiled},
+    selftest::Needs,
     standing,
     start::{StartError, configure, release_memory},
     surroundings,
@@ -19,6 +21,7 @@ use crate::{
     control::{
         Apply, Refusal, Reply,
         policy::{AppliedView, PolicyOrigin, PolicyView},
+        selftest::SelfTestView,
     },
     event::{
         Event, Kind, PolicyVersion,
@@ -52,6 +55,8 @@ pub(super) struct Loaded {
     compiled: Compiled,
     /// The strictest mode of an agent.
     strictest: Mode,
+    /// What is to be proved.
+    pub needs: Needs,
 }
 
 impl Loaded {
@@ -115,11 +120,17 @@ impl Loaded {
         Ok(Self {
             table: Arc::new(AgentTable::new(policy.agent_specs())?),
             compiled: Compiled::new(&policy, &places)?,
+            needs: Needs::of(&policy, &guards_in_force(&policy)),
             strictest: policy.agents.iter().map(|agent| agent.spec.mode).max().unwrap_or_default(),
             policy,
             places: Arc::new(places),
             origin,
         })
+    }
+
+    /// In which mode the agents are by whose number a process can be judged.
+    pub fn modes(&self) -> Arc<BTreeMap<u32, Mode>> {
+        Arc::clone(&self.compiled.modes)
     }
 
     /// Hands the rules to the kernel. Gives what is in force then.
@@ -149,6 +160,7 @@ impl Loaded {
             files: self.policy.sources.iter().map(|source| source.name.to_string()).collect(),
             held_to: wanted.at_most.map(|mode| mode.as_str().to_owned()),
             refused: None,
+            self_test: SelfTestView::default(),
             agents: standing::agents(&self.policy, abilities),
             rules: standing::rules(&self.policy, abilities),
         })
@@ -297,6 +309,8 @@ impl Daemon {
         for mut event in out {
             self.log.append(&mut event);
         }
+        self.modes = loaded.modes();
+        self.note_needs(loaded);
         release_memory();
         Ok(())
     }

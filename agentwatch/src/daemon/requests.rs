@@ -5,13 +5,17 @@ use std::sync::Arc;
 use super::{Daemon, mark};
 use crate::{
     adopt::ProcId,
+    attribution::Session,
     control::{
-        Launch, Refusal, Request, resolve,
+        Launch, Refusal, Request,
+        policy::PolicyView,
+        resolve,
         state::{AbilityState, AbilityView, DaemonView, LaunchView, LogView, SessionView, TreeView},
     },
     event::time::format_time,
-    kernel::State,
+    kernel::{State, maps::Shared},
     log,
+    policy::Mode,
 };
 
 impl Daemon {
@@ -23,7 +27,8 @@ impl Daemon {
                 Request::Sessions { all, reply } => drop(reply.send(Ok(self.sessions_view(all)))),
                 Request::Tree { session, reply } => drop(reply.send(self.tree_view(&session))),
                 Request::Status { reply } => drop(reply.send(Ok(self.status_view()))),
-                Request::Policy { reply } => drop(reply.send(Ok(Box::new(self.in_force.clone())))),
+                Request::Policy { reply } => drop(reply.send(Ok(self.policy_view()))),
+                Request::SelfTest { reply } => self.self_test(reply),
                 Request::Apply { apply, reply } => self.apply(apply, reply),
                 Request::Launch { launch, reply } => {
                     let answer = self.launch(&launch, now);
@@ -36,8 +41,42 @@ impl Daemon {
         }
     }
 
+    /// What is in force, corrected by what the self-test did not prove.
+    fn policy_view(&self) -> Box<PolicyView> {
+        let mut view = Box::new(self.in_force.clone());
+        self.self_tests.correct(&mut view);
+        view
+    }
+
     fn sessions_view(&self, all: bool) -> Vec<SessionView> {
-        self.state.sessions.all().filter(|one| all || one.living > 0).map(|one| one.view()).collect()
+        self.state
+            .sessions
+            .all()
+            .filter(|one| all || one.living > 0)
+            .map(|one| self.session_view(one))
+            .collect()
+    }
+
+    /// A session with the mode that it is held to: inside another that can be stricter than its own agent's.
+    fn session_view(&self, session: &Session) -> SessionView {
+        let mut view = session.view();
+        if let Some(mode) = self.held_to(session) {
+            view.mode = Arc::from(mode.as_str());
+        }
+        view
+    }
+
+    /// The mode by which the kernel judges the processes of a session; nothing where none lives.
+    fn held_to(&self, session: &Session) -> Option<Mode> {
+        let entry = |pid: u32| {
+            let Shared(entry) = self.maps.processes.get(&pid, 0).ok()?;
+            (entry.session == session.number).then_some(entry)
+        };
+        let entry = entry(session.began.root_pid).or_else(|| {
+            let mut living = self.state.processes.all_living();
+            living.find(|(_, process)| process.session == session.number).and_then(|(pid, _)| entry(pid))
+        })?;
+        Some(self.modes.get(&entry.agent).copied().unwrap_or(Mode::Observe))
     }
 
     fn tree_view(&self, wanted: &str) -> Result<TreeView, Refusal> {
@@ -47,7 +86,7 @@ impl Daemon {
         let session = session.ok_or_else(|| Refusal::NoSuchSession(wanted.to_owned()))?;
         let time = |boot_ns| format_time(self.state.host.unix_ns(boot_ns));
         let (processes, processes_omitted) = self.state.processes.view(session.number, time);
-        Ok(TreeView { session: session.view(), processes, processes_omitted })
+        Ok(TreeView { session: self.session_view(session), processes, processes_omitted })
     }
 
     fn status_view(&self) -> DaemonView {
@@ -71,8 +110,24 @@ impl Daemon {
                 segment: last_segment(&self.paths.state),
             },
             losses: self.losses.total + self.pipeline.unkept,
-            abilities: abilities.chain(self.log_ability()).collect(),
+            abilities: abilities.chain([self.program_ability()]).chain(self.log_ability()).collect(),
         }
+    }
+
+    /// Whether the kernel ran the programs whenever it should.
+    fn program_ability(&self) -> AbilityView {
+        let skipped: Vec<String> =
+            self.programs.skipped().map(|(program, count)| format!("`{program}` {count} times")).collect();
+        let (state, reason) = if self.programs.count() == 0 {
+            let reason = "the kernel does not show them: whether it skipped any is not known";
+            (AbilityState::Degraded, Some(reason.to_owned()))
+        } else if skipped.is_empty() {
+            (AbilityState::Full, None)
+        } else {
+            let reason = "the kernel skipped programs that were running already";
+            (AbilityState::Degraded, Some(format!("{reason}: {}", skipped.join(", "))))
+        };
+        AbilityView { name: Arc::from("programs never skipped"), state, reason }
     }
 
     /// The log, where it cannot be written: then nobody should rely on it.

@@ -1,6 +1,6 @@
 //! Bringing a policy into force.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use agentwatch_common::{
     maps::control,
@@ -17,7 +17,7 @@ use crate::{
     },
     places::Places,
     policy::{
-        self, Pairs, Policy,
+        self, Mode, Pairs, Policy,
         compile::{
             Views, ViewsError,
             net::{self, KnownNames, NetError, NetTables},
@@ -47,6 +47,8 @@ pub struct Compiled {
     net: NetTables,
     /// What sessions inside others are judged by.
     pub pairs: Pairs,
+    /// In which mode the agents are by whose number a process can be judged.
+    pub modes: Arc<BTreeMap<u32, Mode>>,
     /// SHA-256 of its files, in hexadecimal digits.
     pub hash: Arc<str>,
 }
@@ -58,12 +60,25 @@ impl Compiled {
     /// It does not fit the kernel's tables.
     pub fn new(policy: &Policy, places: &Places) -> Result<Self, CompileError> {
         let (nested, pairs) = policy::nested(policy);
-        Self::of(&nested, places, pairs).or_else(|error| {
+        Self::with_canary(nested.clone(), places, pairs).or_else(|error| {
             if nested.agents.len() == policy.agents.len() {
                 return Err(error);
             }
             tracing::warn!("sessions inside others are held to the rules of the outer one only: {error}");
-            Self::of(policy, places, Pairs::new())
+            Self::with_canary(policy.clone(), places, Pairs::new())
+        })
+    }
+
+    /// With the agent of the self-test; without where that is one too many.
+    fn with_canary(mut policy: Policy, places: &Places, pairs: Pairs) -> Result<Self, CompileError> {
+        let (agents, rules) = (policy.agents.len(), policy.rules.len());
+        policy.add_canary();
+        Self::of(&policy, places, pairs.clone()).or_else(|error| {
+            policy.agents.truncate(agents);
+            policy.rules.truncate(rules);
+            let without = Self::of(&policy, places, pairs)?;
+            tracing::warn!("the policy has no room for the self-test, which will prove nothing: {error}");
+            Ok(without)
         })
     }
 
@@ -72,7 +87,8 @@ impl Compiled {
         let texts = texts::compile(policy, &views, places)?;
         let net = net::compile(policy, &views, &KnownNames::new())?;
         let hash = Arc::from(policy::hash(&policy.sources));
-        Ok(Self { texts, net, pairs, hash })
+        let modes = policy.agents.iter().map(|agent| (agent_number(&agent.spec.name), agent.spec.mode));
+        Ok(Self { texts, net, pairs, modes: Arc::new(modes.collect()), hash })
     }
 
     /// What events say of it.

@@ -28,6 +28,7 @@ use super::{
     prepare::Preparing,
     rules::CompileError,
     saved,
+    selftest::SelfTests,
     surroundings::Surroundings,
     takeover,
     watch::Watch,
@@ -58,6 +59,8 @@ pub struct Options {
     pub mode: Option<Mode>,
     /// Remove the kernel programs at the end.
     pub detach_on_exit: bool,
+    /// Do not start where the self-test does not prove what the policy rests on.
+    pub strict: bool,
     /// Size and age of the log.
     pub limits: Limits,
 }
@@ -88,6 +91,12 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// What the self-test did not prove.
+    #[error(
+        "what the policy says is not enforced here, and `--strict` asks for that: {0}. `agentwatch doctor` tells more; \
+         without `--strict` the daemon runs all the same"
+    )]
+    NotProved(String),
     /// The rules.
     #[error(transparent)]
     Rules(#[from] CompileError),
@@ -114,6 +123,7 @@ impl StartError {
         match self {
             Self::Run(error) => error.exit_code(),
             Self::Kernel(error) => error.exit_code(),
+            Self::NotProved(_) => exit::NOT_ALLOWED,
             Self::Policy(_) | Self::Applied { .. } | Self::Table(_) | Self::Rules(_) => exit::BAD_POLICY,
             Self::Log(error) => error.exit_code(),
             Self::Host { .. } | Self::Io(_) => exit::FAILED,
@@ -224,11 +234,20 @@ impl Daemon {
         let mut rule_maps = maps.rules()?;
         let in_force = loaded.bring_into_force(&mut maps, &mut rule_maps, &mut state, &abilities, &wanted)?;
 
+        let programs = maps.programs();
+        let modes = loaded.modes();
+        let self_tests = SelfTests::begin(&maps, &options.paths, &loaded, in_force.version)?;
+        if options.strict {
+            self_tests.strictly()?;
+        }
         let now = boot_ns();
         let since = format_time(state.host.unix_ns(now));
         log.append(&mut state.host_event(Kind::DaemonStart, now, Some(describe(&abilities, taken_over))));
         if in_force.origin != PolicyOrigin::None {
             log.append(&mut policy::applied_event(&state, &in_force, now, why));
+        }
+        if let Some(mut event) = self_tests.event(|kind, reason| state.host_event(kind, now, reason)) {
+            log.append(&mut event);
         }
         let (mailbox, inbox) = api::mailbox()?;
         let server = api::serve(lock, mailbox)?;
@@ -258,6 +277,8 @@ impl Daemon {
             pipeline,
             log,
             losses,
+            programs,
+            looked_at_programs_ns: 0,
             numbers,
             inbox,
             _server: server,
@@ -269,6 +290,8 @@ impl Daemon {
             watch,
             wanted,
             in_force,
+            self_tests,
+            modes,
             policy: loaded.policy,
             places: loaded.places,
             surroundings,
@@ -287,7 +310,7 @@ pub(super) fn release_memory() {
 }
 
 /// Says to the kernel which process the daemon is, which sessions may not signal.
-fn name_daemon(maps: &mut Maps) -> Result<(), StartError> {
+pub(super) fn name_daemon(maps: &mut Maps) -> Result<(), StartError> {
     let pid = std::process::id();
     let seen = facts::process(pid).ok_or_else(|| io::Error::other("`/proc` does not show this process"))?;
     maps.set_word(control::DAEMON_PID, pid.into())?;

@@ -8,6 +8,7 @@ use crate::{
     attribution::{Attribution, Process},
     event::Event,
     kernel::maps::{Maps, Shared},
+    selftest::SESSION,
 };
 
 /// Takes up what an earlier daemon left, and adopts what runs already.
@@ -30,6 +31,9 @@ pub fn take_up(maps: &mut Maps, state: &mut Attribution, now: u64, out: &mut Vec
 pub fn take_up_processes(maps: &mut Maps, state: &mut Attribution, now: u64, out: &mut Vec<Event>) {
     let entries: Vec<_> = maps.processes.iter().flatten().collect();
     for (pid, Shared(entry)) in entries {
+        if entry.session == SESSION {
+            continue;
+        }
         let start_ns = mark::start_of(&entry);
         if state.processes.living(pid).is_some_and(|known| known.began_at(start_ns)) {
             continue;

@@ -266,8 +266,8 @@ pub struct PolicyVersion {
 pub struct Loss {
     /// Kind of the events that are missing.
     pub kind: String,
-    /// Why: `ring_full`, `scratch_busy`, `process_table_full`, `cgroup_table_full`, `undecodable`, `disk_full`,
-    /// `log_unwritable`.
+    /// Why: `ring_full`, `scratch_busy`, `process_table_full`, `cgroup_table_full`, `skipped`, `program_skipped` (the
+    /// kind is then the kernel program's name), `undecodable`, `disk_full`, `log_unwritable`.
     pub reason: String,
     /// How many.
     pub count: u64,
@@ -391,6 +391,7 @@ named! {
         DaemonStop = "daemon.stop",
         PolicyApplied = "policy.applied",
         PolicyRefused = "policy.refused",
+        SelfTest = "selftest",
         LogRecovered = "log.recovered",
         LogRemoved = "log.removed",
         Loss = "loss",

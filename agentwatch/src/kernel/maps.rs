@@ -14,7 +14,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, MapError, RingBuf},
 };
 
-use super::{KernelError, rules::RuleMaps};
+use super::{KernelError, rules::RuleMaps, skips::Programs};
 
 /// Makes a shared type one that aya may copy to and from the kernel.
 #[repr(transparent)]
@@ -33,6 +33,9 @@ unsafe impl Pod for Shared<NestedKey> {}
 unsafe impl Pod for Shared<LossKey> {}
 // SAFETY: as above.
 unsafe impl Pod for Shared<Automaton> {}
+
+/// Live processes in sessions, by process id.
+pub type Processes = HashMap<MapData, u32, Shared<ProcessEntry>>;
 
 /// A table with a key.
 type Table<K, V> = HashMap<MapData, K, V>;
@@ -68,7 +71,7 @@ pub struct Maps {
     /// Where they are pinned.
     dir: PathBuf,
     /// Live processes in sessions, by process id.
-    pub processes: Table<u32, Shared<ProcessEntry>>,
+    pub processes: Processes,
     /// Sessions by number.
     pub sessions: Table<u64, Shared<SessionEntry>>,
     /// Cgroups of sessions, by id.
@@ -116,6 +119,20 @@ impl Maps {
     /// The pin is gone.
     pub fn sessions_again(&self) -> Result<Table<u64, Shared<SessionEntry>>, KernelError> {
         hash(&self.dir, "SESSIONS")
+    }
+
+    /// The programs that use these tables.
+    #[must_use]
+    pub fn programs(&self) -> Programs {
+        Programs::of(&self.dir)
+    }
+
+    /// A second handle of the table of processes, for another thread.
+    ///
+    /// # Errors
+    /// The pin is gone.
+    pub fn processes_again(&self) -> Result<Processes, KernelError> {
+        hash(&self.dir, "PROCESSES")
     }
 
     /// Opens the tables of the rules.

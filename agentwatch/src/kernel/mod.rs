@@ -7,6 +7,7 @@ pub mod maps;
 pub mod offsets;
 pub mod probes;
 pub mod rules;
+pub mod skips;
 
 use std::{io, path::PathBuf};
 

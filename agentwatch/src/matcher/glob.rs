@@ -19,7 +19,7 @@ pub enum Piece {
 ///
 /// `/**/` also stands for `/`, so `/a/**/b` covers `/a/b`. A pattern without wildcards covers that path and,
 /// where it is a folder, all below it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PathGlob {
     // Not what it stands for, which takes a hundred times as much: a policy has ten thousand of these.
     text: String,

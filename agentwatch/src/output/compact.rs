@@ -80,8 +80,8 @@ fn process(process: &Process) -> String {
 
 const fn has_verdict(kind: Kind) -> bool {
     use Kind::{
-        DaemonStart, DaemonStop, LogRecovered, LogRemoved, Loss, PolicyApplied, PolicyRefused, SessionEnd,
-        SessionStart,
+        DaemonStart, DaemonStop, LogRecovered, LogRemoved, Loss, PolicyApplied, PolicyRefused, SelfTest,
+        SessionEnd, SessionStart,
     };
     !matches!(
         kind,
@@ -89,6 +89,7 @@ const fn has_verdict(kind: Kind) -> bool {
             | DaemonStop
             | PolicyApplied
             | PolicyRefused
+            | SelfTest
             | LogRecovered
             | LogRemoved
             | Loss
@@ -114,9 +115,14 @@ fn operation(event: &Event) -> &'static str {
         (Kind::SessionStart | Kind::SessionEnd | Kind::DaemonStart | Kind::DaemonStop, _) => {
             event.kind.name()
         }
-        (Kind::LogRecovered | Kind::LogRemoved | Kind::PolicyApplied | Kind::PolicyRefused, _) => {
-            event.kind.name()
-        }
+        (
+            Kind::LogRecovered
+            | Kind::LogRemoved
+            | Kind::PolicyApplied
+            | Kind::PolicyRefused
+            | Kind::SelfTest,
+            _,
+        ) => event.kind.name(),
         (kind, _) => kind.name().rsplit('.').next().unwrap_or_default(),
     }
 }

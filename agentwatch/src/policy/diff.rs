@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::{Agent, Decision, Operation, Policy, Resource, Rule, Scope, Trigger, Window};
+use super::{Agent, Decision, Mode, Operation, Policy, Resource, Rule, Scope, Trigger, Window};
 use crate::event::time::short_time;
 use crate::event::{Op, Verdict};
 
@@ -140,6 +140,8 @@ fn of_agent(policy: &Policy, agent: &Agent) -> Vec<String> {
     let off = agent.guards.iter().filter(|setting| !setting.on);
     facts.extend(off.map(|setting| format!("guard {}: off", setting.guard.as_str())));
     facts.extend(agent.delegates.iter().map(|pattern| format!("guard delegate: {}", pattern.text())));
+    let scratch = agent.scratch.iter().flatten().filter(|_| agent.spec.mode == Mode::Plan);
+    facts.extend(scratch.map(|glob| format!("scratch: {}", glob.text())));
     facts.extend(
         agent.breakers.iter().map(|breaker| {
             format!("breaker {}: {}", trigger(policy, breaker.trigger), breaker.then.as_str())

@@ -33,11 +33,11 @@ pub fn enforceable(policy: &Policy) -> Vec<Diagnostic> {
 fn mode_problem(policy: &Policy, agent: &Agent) -> Option<Diagnostic> {
     let mode = agent.spec.mode;
     match mode {
-        Mode::Observe | Mode::Recommend | Mode::Enforce => None,
-        Mode::Approve | Mode::Plan => {
+        Mode::Observe | Mode::Recommend | Mode::Enforce | Mode::Plan => None,
+        Mode::Approve => {
             let message = format!("this version does not enforce the mode `{}` yet", mode.as_str());
             let problem = policy.diagnostic(Code::NotEnforced, agent.mode_at, message);
-            Some(problem.help("write `observe`, `recommend` or `enforce`"))
+            Some(problem.help("write `observe`, `recommend`, `enforce` or `plan`"))
         }
     }
 }

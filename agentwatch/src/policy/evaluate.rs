@@ -4,8 +4,9 @@ use std::fmt;
 
 use super::{Action, Agent, MODE_UNDECLARED, Mode, Operation, Policy, Protection, Resource, Rule, Target};
 use crate::event::{Op, Verdict};
+use crate::matcher::PathGlob;
 
-/// Folders in which a session in the mode `plan` may write: its scratch folders.
+/// Folders in which a session in the mode `plan` may write where its agent names none: its scratch folders.
 pub const SCRATCH: [&str; 2] = ["/tmp", "/var/tmp"];
 /// What keeps nothing of what is written to it, and is open to the mode `plan` for that reason: hardly a
 /// program works without.
@@ -119,7 +120,8 @@ impl Policy {
         {
             (action, by) = (Action::Deny, By::Protection(protection));
         }
-        if mode == Mode::Plan && action < Action::Deny && plan_denies(&operation, &by) {
+        let scratch = declared.map_or(&[][..], |agent| &agent.scratch);
+        if mode == Mode::Plan && action < Action::Deny && plan_denies(scratch, &operation, &by) {
             (action, by) = (Action::Deny, By::Plan);
         }
         let resource = self.resource_of(&operation, by.rule());
@@ -163,7 +165,7 @@ impl Policy {
     /// Whether a rule is about this. The operation's address must be in canonical form.
     fn matches(&self, rule: &Rule, agent: Option<usize>, operation: &Operation, when_ns: u64) -> bool {
         let for_agent = match (&rule.agents, agent) {
-            (None, _) => true,
+            (None, agent) => !agent.and_then(|agent| self.agents.get(agent)).is_some_and(Agent::is_canary),
             (Some(agents), Some(agent)) => agents.contains(&agent),
             (Some(_), None) => false,
         };
@@ -199,22 +201,24 @@ fn canonical(operation: &Operation) -> Operation {
 
 /// Whether the mode `plan` forbids this: writing outside the scratch folders, deleting, and connections but
 /// those that a rule allows.
-fn plan_denies(operation: &Operation, by: &By<'_>) -> bool {
+fn plan_denies(scratch: &[Vec<PathGlob>], operation: &Operation, by: &By<'_>) -> bool {
     match (operation.op, &operation.target) {
         (Op::Delete, _) => true,
-        (Op::Write, Target::Path(path)) => !plan_may_write(path),
+        (Op::Write, Target::Path(path)) => !plan_may_write(scratch, path),
         (Op::Connect, _) => by.rule().is_none(),
         _ => false,
     }
 }
 
-/// Whether a session in the mode `plan` may write to this path.
-#[must_use]
-pub fn plan_may_write(path: &[u8]) -> bool {
-    let within = |folder: &str| {
-        path.strip_prefix(folder.as_bytes()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+/// Whether a session in the mode `plan` may write to this path, with these lists of scratch folders.
+fn plan_may_write(scratch: &[Vec<PathGlob>], path: &[u8]) -> bool {
+    let is_terminal = || {
+        let rest = path.strip_prefix(TERMINALS.as_bytes());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
     };
-    SCRATCH.into_iter().any(within) || SINKS.iter().any(|sink| sink.as_bytes() == path) || within(TERMINALS)
+    scratch.iter().all(|list| list.iter().any(|glob| glob.matches(path)))
+        || SINKS.iter().any(|sink| sink.as_bytes() == path)
+        || is_terminal()
 }
 
 /// What comes of a decision in a mode.

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use agentwatch_common::rules::guard;
 
-use super::{AddressPattern, Agent, Guard, Mode, Operation, Policy, Target, address::AddressKind};
+use super::{AddressPattern, Agent, Canary, Guard, Mode, Operation, Policy, Target, address::AddressKind};
 use crate::event::Op;
 use crate::matcher::{GlobError, PathGlob};
 
@@ -78,6 +78,8 @@ pub struct Own {
     pub folders: Vec<PathGlob>,
     /// To what no session connects.
     pub sockets: Vec<PathGlob>,
+    /// What the self-test is about.
+    pub canary: Canary,
 }
 
 /// A pattern for a path as it is, and for all below it.
@@ -188,7 +190,7 @@ impl Policy {
     /// What is protected from an agent, in the order in which it is named. Nothing from one that is only observed.
     #[must_use]
     pub fn protected<'p>(&'p self, agent: &'p Agent) -> Vec<Protected<'p>> {
-        if agent.spec.mode == Mode::Observe {
+        if agent.spec.mode == Mode::Observe || agent.is_canary() {
             return Vec::new();
         }
         let own = |ops, paths| Protected { by: Protection::Own, ops, paths, more: &[] };

@@ -5,7 +5,7 @@ pub const TOP: [&str; 6] = ["version", "resources", "agents", "windows", "rules"
 /// Of a resource.
 pub const RESOURCE: [&str; 5] = ["why", "owner", "environment", "connect", "files"];
 /// Of an agent.
-pub const AGENT: [&str; 6] = ["owner", "match", "mode", "default", "guards", "breakers"];
+pub const AGENT: [&str; 7] = ["owner", "match", "mode", "default", "guards", "scratch", "breakers"];
 /// Of an entry of an agent's `match`.
 pub const MATCH: [&str; 5] = ["exec", "run", "unit", "cgroup", "user"];
 /// Of a map by operation: a verdict's, `unless`, `default`.

@@ -3,6 +3,7 @@
 
 pub mod address;
 mod agent;
+mod canary;
 mod checks;
 pub mod compile;
 mod diagnostic;
@@ -28,10 +29,11 @@ mod users;
 
 pub use self::address::{Address, AddressPattern};
 pub use self::agent::{AgentSpec, Match, Mode, Origin};
+pub use self::canary::{CANARY, CANARY_ADDRESSES, CANARY_ARGUMENT, Canary};
 pub use self::diagnostic::{Code, Diagnostic, Problems, Severity};
 pub use self::diff::{Change, Changes, DecisionChange, Kind, Side, changes};
 pub use self::enforce::enforceable;
-pub use self::evaluate::{By, Decision, SCRATCH, SINKS, TERMINALS, plan_may_write, verdict};
+pub use self::evaluate::{By, Decision, SCRATCH, SINKS, TERMINALS, verdict};
 pub use self::implicit::{Own, Protected, Protection, exact, literal};
 pub use self::model::{
     Action, Agent, At, Breaker, Case, Containment, Expect, Guard, GuardSetting, MODE_UNDECLARED, Policy,

@@ -4,6 +4,7 @@ use agentwatch_common::rules::guard;
 
 use super::{AddressPattern, AgentSpec, Code, Diagnostic, Mode, Own, Place, Scope, Source};
 use crate::event::Op;
+use crate::matcher::PathGlob;
 
 /// A place in the policy's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,7 +91,7 @@ pub struct Resource {
     /// Where it is reached: what `resource:NAME` stands for in `connect` and `listen`.
     pub connect: Vec<AddressPattern>,
     /// Its files: what `resource:NAME` stands for in `exec`, `read`, `write` and `delete`.
-    pub files: Vec<crate::matcher::PathGlob>,
+    pub files: Vec<PathGlob>,
 }
 
 /// A kind of actor, with what is decided about it beyond the rules.
@@ -108,6 +109,9 @@ pub struct Agent {
     pub guards: Vec<GuardSetting>,
     /// Delegates beyond the built-in list: `guards: {delegate: [...]}`.
     pub delegates: Vec<AddressPattern>,
+    /// The folders in which it may write in the mode `plan`: what is in each of these lists. Several lists are of several
+    /// agents, of which none has a say alone.
+    pub scratch: Vec<Vec<PathGlob>>,
     /// What contains a session that does too much.
     pub breakers: Vec<Breaker>,
 }

@@ -9,6 +9,7 @@ use agentwatch_common::rules::agent_number;
 
 use super::{Action, Agent, AgentSpec, At, GuardSetting, Mode, Origin, Policy, RULES_MAX, Rule};
 use crate::event::Op;
+use crate::matcher::PathGlob;
 
 /// Agents of a policy up to which all groups are compiled.
 const ALL_GROUPS: usize = 4;
@@ -127,8 +128,20 @@ fn together(policy: &Policy, group: &Group) -> Agent {
         defaults: Op::ALL.iter().filter_map(default).collect(),
         guards: super::Guard::ALL.into_iter().map(guard).collect(),
         delegates: judges.iter().flat_map(|(_, agent)| agent.delegates.iter().cloned()).collect(),
+        scratch: scratch(&judges),
         breakers: Vec::new(),
     }
+}
+
+/// The folders in which all of these agents may write in the mode `plan`.
+fn scratch(judges: &[(usize, &Agent)]) -> Vec<Vec<PathGlob>> {
+    let mut lists: Vec<Vec<PathGlob>> = Vec::new();
+    for list in judges.iter().flat_map(|(_, agent)| &agent.scratch) {
+        if !lists.contains(list) {
+            lists.push(list.clone());
+        }
+    }
+    lists
 }
 
 const fn nowhere() -> At {

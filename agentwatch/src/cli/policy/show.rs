@@ -7,6 +7,7 @@ use crate::cli::print::{self, Format};
 use crate::cli::table::{Column, Set, table};
 use crate::control::Client;
 use crate::control::policy::{PolicyAgentView, PolicyOrigin, PolicyRuleView, PolicyView, Standing};
+use crate::control::selftest::SelfTestView;
 use crate::exit;
 use crate::output::escape::escape;
 use crate::paths::Paths;
@@ -104,9 +105,22 @@ fn head(view: &PolicyView) -> String {
     if let Some(why) = &view.refused {
         line("refused", &format!("a later one: {why}"));
     }
+    line("tested", &tested(&view.self_test));
     let enforced = view.rules.iter().filter(|rule| rule.status == Standing::Enforced).count();
     line("rules", &format!("{}, {enforced} of them enforced", counted(view.rules.len(), "rule")));
     text
+}
+
+/// What the self-test proved.
+fn tested(view: &SelfTestView) -> String {
+    let time = view.time.as_deref().unwrap_or_default();
+    let unproved: Vec<&str> =
+        view.results.iter().filter(|one| !one.proved).map(|one| one.name.as_str()).collect();
+    match &view.skipped {
+        Some(why) => format!("no: {why}"),
+        None if unproved.is_empty() => format!("{time}: what is forbidden is refused"),
+        None => format!("{time}: NOT ENFORCED: {}", unproved.join(", ")),
+    }
 }
 
 fn applied(view: &PolicyView) -> String {
@@ -164,6 +178,7 @@ version  3 (abababababababababababababababababababababababababababababababab)
 since    2026-05-04T06:00:00Z
 from     /etc/agentwatch.yaml
 refused  a later one: /etc/agentwatch.yaml:3:1: `agent` is not known here (AW0101)
+tested   2026-05-04T06:00:00Z: NOT ENFORCED: read
 rules    2 rules, 1 of them enforced
 
 AGENT   MODE     OWNER                           GUARDS

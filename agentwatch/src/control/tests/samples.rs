@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, to_value};
 
-use crate::control::{policy::*, state::*};
+use crate::control::{policy::*, selftest::*, state::*};
 use crate::event::{Encoding, Exit, How, ObservedText};
 
 pub fn sessions() -> Vec<SessionView> {
@@ -143,6 +143,7 @@ pub fn policy() -> PolicyView {
         files: vec!["/etc/agentwatch.yaml".into()],
         held_to: None,
         refused: Some("/etc/agentwatch.yaml:3:1: `agent` is not known here (AW0101)".into()),
+        self_test: self_test(),
         agents: vec![PolicyAgentView {
             name: "coding".into(),
             owner: Some("developer-platform@example.com".into()),
@@ -161,6 +162,20 @@ pub fn policy() -> PolicyView {
             rule,
         ],
     }
+}
+
+pub fn self_test() -> SelfTestView {
+    let result = |name: &str, reason: Option<&str>| SelfTestResult {
+        name: name.into(),
+        proved: reason.is_none(),
+        tries: 2,
+        reason: reason.map(str::to_owned),
+    };
+    let results = vec![
+        result("read", Some("the self-test did not prove it: `open for reading` went through")),
+        result("guard mount", None),
+    ];
+    SelfTestView { time: Some("2026-05-04T06:00:00Z".into()), skipped: None, results }
 }
 
 pub fn applied() -> AppliedView {
@@ -203,6 +218,8 @@ pub fn each_schema() -> Vec<(&'static str, Value)> {
         ("ApplyRequest", value(ApplyBody { files: vec![file()] })),
         ("PolicyFile", value(file())),
         ("Applied", value(applied())),
+        ("SelfTest", value(self_test())),
+        ("SelfTestResult", value(&self_test().results[0])),
         ("LaunchRequest", value(LaunchBody { agent: "coding".into() })),
         ("Launch", value(LaunchView { session: "coding-7f3k2q".into() })),
         ("Error", value(error)),

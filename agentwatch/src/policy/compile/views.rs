@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::event::Op;
+use crate::matcher::PathGlob;
 use crate::policy::{Action, Agent, Guard, Mode, Policy, Rule};
 
 /// Views of one policy: the tables have a row for each in each set of patterns.
@@ -25,11 +26,13 @@ pub struct Views {
     of_agents: Vec<u16>,
     /// For each view one of its agents; none in view 0.
     examples: Vec<Option<usize>>,
+    /// That of the self-test, where it is one of the agents.
+    canary: Option<usize>,
 }
 
-/// What tells agents apart: rules that are not for all, defaults, whether they only plan, and what is protected from
+/// What tells agents apart: rules that are not for all, defaults, where they may write if they only plan, and what is protected from
 /// them, where anything is.
-type Traits = (Vec<usize>, Vec<(Op, Action)>, bool, Option<Vec<String>>);
+type Traits<'p> = (Vec<usize>, Vec<(Op, Action)>, Option<&'p [Vec<PathGlob>]>, Option<Vec<String>>);
 
 impl Views {
     /// Groups the agents of a policy.
@@ -37,8 +40,8 @@ impl Views {
     /// # Errors
     /// When there are too many groups.
     pub fn new(policy: &Policy) -> Result<Self, ViewsError> {
-        let mut known: HashMap<Traits, u16> = HashMap::from([((Vec::new(), Vec::new(), false, None), 0)]);
-        let mut views = Self { of_agents: Vec::new(), examples: vec![None] };
+        let mut known: HashMap<Traits<'_>, u16> = HashMap::from([((Vec::new(), Vec::new(), None, None), 0)]);
+        let mut views = Self { of_agents: Vec::new(), examples: vec![None], canary: None };
         let chosen: Vec<(usize, &Vec<usize>)> = (policy.rules.iter().enumerate())
             .filter_map(|(index, rule)| Some((index, rule.agents.as_ref()?)))
             .collect();
@@ -47,7 +50,8 @@ impl Views {
                 chosen.iter().filter(|(_, agents)| agents.contains(&index)).map(|(rule, _)| *rule).collect();
             let mut defaults: Vec<_> = agent.defaults.iter().map(|&(op, action, _)| (op, action)).collect();
             defaults.sort_unstable();
-            let traits = (rules, defaults, agent.spec.mode == Mode::Plan, protection(agent));
+            let plan = (agent.spec.mode == Mode::Plan).then_some(agent.scratch.as_slice());
+            let traits = (rules, defaults, plan, protection(agent));
             let next = views.examples.len();
             let view = match known.get(&traits) {
                 Some(&view) => view,
@@ -56,6 +60,9 @@ impl Views {
                     let view = u16::try_from(next).map_err(|_| ViewsError::TooMany)?;
                     known.insert(traits, view);
                     views.examples.push(Some(index));
+                    if agent.is_canary() {
+                        views.canary = Some(next);
+                    }
                     view
                 }
             };
@@ -81,7 +88,7 @@ impl Views {
     #[must_use]
     pub fn has_rule(&self, view: usize, rule: &Rule) -> bool {
         match (&rule.agents, self.examples.get(view)) {
-            (None, _) => true,
+            (None, _) => self.canary != Some(view),
             (Some(agents), Some(Some(agent))) => agents.contains(agent),
             (Some(_), _) => false,
         }

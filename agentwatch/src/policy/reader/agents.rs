@@ -2,7 +2,8 @@
 
 use super::{Item, Reader};
 use crate::event::Op;
-use crate::policy::{Action, Agent, AgentSpec, At, Code, Mode, Node, Origin, keys};
+use crate::matcher::PathGlob;
+use crate::policy::{Action, Agent, AgentSpec, At, Code, Mode, Node, Origin, SCRATCH, Value, keys};
 
 impl Reader<'_> {
     pub(super) fn agent(&mut self, item: &Item<'_>) -> Agent {
@@ -23,9 +24,11 @@ impl Reader<'_> {
             defaults: Vec::new(),
             guards: Vec::new(),
             delegates: Vec::new(),
+            scratch: vec![default_scratch()],
             breakers: Vec::new(),
         };
         let what = format!("the agent `{name}`");
+        let mut scratch_at = None;
         for (key, place, value) in self.entries_or_none(item.node, &what) {
             match key {
                 "owner" => agent.spec.owner = self.string(value, "an owner is a text, such as an address"),
@@ -36,15 +39,33 @@ impl Reader<'_> {
                 }
                 "default" => agent.defaults = self.defaults(value),
                 "guards" => self.guards(value, &mut agent),
+                "scratch" => {
+                    scratch_at = Some(place);
+                    agent.scratch = vec![self.scratch(key, value)];
+                }
                 "breakers" => agent.breakers = self.breakers(value),
                 _ => self.unknown_key(key, place, &what, &keys::AGENT),
             }
+        }
+        if agent.spec.mode != Mode::Plan
+            && let Some(place) = scratch_at
+        {
+            let message = "`scratch` means nothing here: only the mode `plan` keeps to these folders";
+            self.report(Code::NoEffect, place, message, "remove it, or write `mode: plan`".to_owned());
         }
         if agent.spec.owner.is_none() {
             let help = "add `owner:`, one human who answers for it".to_owned();
             self.report(Code::NoOwner, item.place, format!("{what} has no owner"), help);
         }
         agent
+    }
+
+    /// Folders in which the agent may write in the mode `plan`. None is a list too.
+    fn scratch(&mut self, key: &str, node: &Node) -> Vec<PathGlob> {
+        if matches!(&node.value, Value::List(items) if items.is_empty()) {
+            return Vec::new();
+        }
+        self.plain_items(key, node, |reader, text, node| reader.path(text, node))
     }
 
     fn mode(&mut self, node: &Node) -> Mode {
@@ -87,4 +108,9 @@ impl Reader<'_> {
         let message = "this version asks nobody yet: `ask` denies";
         self.report(Code::NotEnforcedYet, place, message, None);
     }
+}
+
+/// The folders in which the mode `plan` lets an agent write that names none.
+fn default_scratch() -> Vec<PathGlob> {
+    SCRATCH.into_iter().filter_map(|folder| PathGlob::parse(folder).ok()).collect()
 }

@@ -139,6 +139,23 @@ fn plan_is_read_only() {
 }
 
 #[test]
+fn plan_writes_to_its_scratch_folders_alone() {
+    let text = "version: 1\nagents:\n  p: {owner: o, mode: plan, scratch: [/work/out, '/home/*/scratch']}\n  \
+                n: {owner: o, mode: plan, scratch: []}\n  e: {owner: o, mode: enforce, scratch: [/x]}\nrules:\n  \
+                - {name: opens nothing, allow: {write: [/srv]}}\n";
+    let (policy, warnings) = read(text).unwrap();
+    assert_eq!(warnings.iter().map(|one| one.code).collect::<Vec<_>>(), [Code::NoEffect], "{warnings:?}");
+    let may = |agent: &str, path: &str| decide(&policy, agent, Op::Write, path).0 < Action::Deny;
+    for path in ["/work/out", "/work/out/a/b", "/home/u/scratch/x", "/dev/null"] {
+        assert!(may("p", path), "{path}");
+    }
+    for path in ["/tmp/x", "/work/outer", "/work", "/srv/x"] {
+        assert!(!may("p", path) && !may("n", path), "{path}");
+    }
+    assert!(may("n", "/dev/null") && may("e", "/tmp/x"));
+}
+
+#[test]
 fn a_window_counts_from_its_beginning_to_before_its_end() {
     let policy = policy();
     let push = Operation::parse(Op::Run, "git push origin").unwrap();

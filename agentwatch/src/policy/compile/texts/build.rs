@@ -10,7 +10,7 @@ use agentwatch_common::rules::{
 use super::marks::{Marks, ProtectedGroup};
 use super::{CompiledRules, DECISIONS_MAX, KNOWN, RuleText, TextsError};
 use crate::event::Op;
-use crate::matcher::{Mark, SparseAutomaton};
+use crate::matcher::{Mark, PathGlob, SparseAutomaton};
 use crate::places::{Places, Root};
 use crate::policy::compile::{TooManyChoices, Views, choice_of, op_number, verdict_in_force, windows_of};
 use crate::policy::{Action, Agent, Guard, Mode, Policy, Protection};
@@ -104,15 +104,16 @@ impl Sets {
 }
 
 /// A view of which an agent is more than observed.
-struct LiveView {
+struct LiveView<'p> {
     number: u16,
-    plan: bool,
+    /// Lists of scratch folders, in the mode `plan`.
+    plan: Option<&'p [Vec<PathGlob>]>,
 }
 
 struct Builder<'p> {
     policy: &'p Policy,
     views: &'p Views,
-    live: Vec<LiveView>,
+    live: Vec<LiveView<'p>>,
     /// For each rule the live views that have it.
     views_of: Vec<Vec<u16>>,
     marks: Marks<'p>,
@@ -120,21 +121,27 @@ struct Builder<'p> {
 
 impl<'p> Builder<'p> {
     fn new(policy: &'p Policy, views: &'p Views, places: &Places) -> Self {
-        let mut live: Vec<LiveView> = Vec::new();
+        let mut live: Vec<LiveView<'p>> = Vec::new();
         for (index, agent) in policy.agents.iter().enumerate() {
             let number = views.of_agent(Some(index));
             let mode = agent.spec.mode;
             if mode != Mode::Observe && !live.iter().any(|view| view.number == number) {
-                live.push(LiveView { number, plan: mode == Mode::Plan });
+                let plan = (mode == Mode::Plan).then_some(agent.scratch.as_slice());
+                live.push(LiveView { number, plan });
             }
         }
         let of_rule = |rule| {
-            let has = |view: &&LiveView| views.has_rule(usize::from(view.number), rule);
+            let has = |view: &&LiveView<'_>| views.has_rule(usize::from(view.number), rule);
             live.iter().filter(has).map(|view| view.number).collect()
         };
         let views_of: Vec<Vec<u16>> = policy.rules.iter().map(of_rule).collect();
-        let plan = live.iter().any(|view| view.plan);
-        let marks = Marks::new(policy, places, &views_of, protected(policy, views, &live), plan);
+        let mut scratch: Vec<&[PathGlob]> = Vec::new();
+        for list in live.iter().filter_map(|view| view.plan).flatten() {
+            if !scratch.contains(&list.as_slice()) {
+                scratch.push(list);
+            }
+        }
+        let marks = Marks::new(policy, places, &views_of, protected(policy, views, &live), scratch);
         Self { policy, views, live, views_of, marks }
     }
 
@@ -175,11 +182,11 @@ impl<'p> Builder<'p> {
         let rules = self.marks.rules(set);
         let protected = self.marks.protected_in(set);
         let below = self.marks.rules_below(set);
-        let open_to_plan = Marks::is_open_to_plan(set);
         let mut rows = Vec::new();
         for view in &self.live {
+            let open = view.plan.is_some_and(|lists| self.marks.is_open_to_plan(set, lists));
             for &op in Op::ALL {
-                let read_only = view.plan && is_for_plan(op) && !(open_to_plan && op == Op::Write);
+                let read_only = view.plan.is_some() && is_for_plan(op) && !(open && op == Op::Write);
                 let about = rules.iter().filter(|(of, _)| *of == op).map(|(_, rule)| *rule);
                 let is_here = |group: &&&ProtectedGroup<'_>| {
                     group.what.ops.contains(&op) && group.views.contains(&view.number)
@@ -201,7 +208,11 @@ impl<'p> Builder<'p> {
     }
 
     /// The choices about moving a folder below which these rules refuse something.
-    fn choices_above(&self, view: &LiveView, rules: &[usize]) -> Result<[Choice; CHOICES], TooManyChoices> {
+    fn choices_above(
+        &self,
+        view: &LiveView<'_>,
+        rules: &[usize],
+    ) -> Result<[Choice; CHOICES], TooManyChoices> {
         let mut list = List { choices: [Choice::default(); CHOICES], used: 0 };
         let here =
             |rule: &&usize| self.views_of.get(**rule).is_some_and(|views| views.contains(&view.number));
@@ -216,7 +227,7 @@ impl<'p> Builder<'p> {
     /// The choices for a view and an operation by these rules, the winning one first, and the default.
     fn choices(
         &self,
-        view: &LiveView,
+        view: &LiveView<'_>,
         op: Op,
         rules: impl Iterator<Item = usize>,
         read_only: bool,
@@ -240,7 +251,7 @@ impl<'p> Builder<'p> {
     /// The same for what is protected: what does not refuse it by itself does so by its protection.
     fn choices_protected(
         &self,
-        view: &LiveView,
+        view: &LiveView<'_>,
         op: Op,
         rules: impl Iterator<Item = usize>,
         by: Protection,
@@ -288,7 +299,7 @@ impl<'p> Builder<'p> {
 }
 
 /// What is protected from the agents of each view, each thing once.
-fn protected<'p>(policy: &'p Policy, views: &Views, live: &[LiveView]) -> Vec<ProtectedGroup<'p>> {
+fn protected<'p>(policy: &'p Policy, views: &Views, live: &[LiveView<'_>]) -> Vec<ProtectedGroup<'p>> {
     let mut groups: Vec<ProtectedGroup<'p>> = Vec::new();
     for view in live {
         let Some(agent) = views.example(policy, view.number) else { continue };

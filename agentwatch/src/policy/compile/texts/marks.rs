@@ -13,11 +13,10 @@ use crate::places::Places;
 use crate::policy::address::AddressKind;
 use crate::policy::compile::order as winning_order;
 use crate::policy::{
-    Action, AddressPattern, Entry, Patterns, Policy, Protected, Resource, Rule, SCRATCH, SINKS, Scope,
-    TERMINALS, What,
+    Action, AddressPattern, Entry, Patterns, Policy, Protected, Resource, Rule, SINKS, Scope, TERMINALS, What,
 };
 
-/// The class of folders that are open to the mode `plan`.
+/// The class of what is open to the mode `plan` for all.
 const OPEN_TO_PLAN: Mark = Mark { class: 0, rank: 0 };
 /// The rank of exceptions.
 const EXCEPT: u32 = 0;
@@ -39,6 +38,8 @@ enum About {
     Below,
     /// What is protected whatever the rules say: an index in [`Marks::protected`].
     Protected(usize),
+    /// Scratch folders of the mode `plan`: an index in [`Marks::scratch`].
+    Scratch(usize),
 }
 
 /// What is protected from agents of some views.
@@ -58,6 +59,8 @@ pub(super) struct Marks<'p> {
     /// What each class but the first is about.
     classes: Vec<About>,
     numbers: HashMap<Class, u32>,
+    /// Lists of scratch folders.
+    scratch: Vec<&'p [PathGlob]>,
     pub patterns: Marked,
 }
 
@@ -68,7 +71,7 @@ impl<'p> Marks<'p> {
         places: &Places,
         views_of: &[Vec<u16>],
         protected: Vec<ProtectedGroup<'p>>,
-        plan: bool,
+        scratch: Vec<&'p [PathGlob]>,
     ) -> Self {
         let mut order: Vec<usize> = (0..policy.rules.len()).collect();
         order.sort_by_key(|&index| winning_order(policy, index));
@@ -81,7 +84,7 @@ impl<'p> Marks<'p> {
         let mut patterns = Marked::new(KINDS);
         patterns.set_aliases(PATHS, places.aliases.clone());
         let (classes, numbers) = (Vec::new(), HashMap::new());
-        let mut marks = Self { policy, protected, order, ranks, classes, numbers, patterns };
+        let mut marks = Self { policy, protected, order, ranks, classes, numbers, scratch, patterns };
         for ((index, rule), views) in policy.rules.iter().enumerate().zip(views_of) {
             if !views.is_empty() {
                 marks.rule(index, rule, views);
@@ -93,7 +96,7 @@ impl<'p> Marks<'p> {
             marks.patterns.follow(Follow::All);
             group.what.globs().for_each(|glob| marks.patterns.insert_path(PATHS, glob, mark));
         }
-        if plan {
+        if !marks.scratch.is_empty() {
             marks.open_to_plan();
         }
         marks
@@ -103,7 +106,7 @@ impl<'p> Marks<'p> {
     pub(super) fn protected_in(&self, set: &[Mark]) -> Vec<&ProtectedGroup<'p>> {
         let one = |mark: &Mark| match self.classes.get(mark.class.checked_sub(1)? as usize)? {
             About::Protected(index) => Some(*index),
-            About::Rules(_) | About::Below => None,
+            About::Rules(_) | About::Below | About::Scratch(_) => None,
         };
         let mut indexes: Vec<usize> = set.iter().filter_map(one).collect();
         indexes.sort_unstable();
@@ -139,9 +142,17 @@ impl<'p> Marks<'p> {
         rule.action >= Action::Ask && ON_PATHS.into_iter().any(|op| rule.scope.has(op))
     }
 
-    /// Whether a set of marks says that the mode `plan` may write there.
-    pub(super) fn is_open_to_plan(set: &[Mark]) -> bool {
-        set.contains(&OPEN_TO_PLAN)
+    /// Whether a set of marks says that an agent with these lists of scratch folders may write there in the mode `plan`.
+    pub(super) fn is_open_to_plan(&self, set: &[Mark], lists: &[Vec<PathGlob>]) -> bool {
+        let has = |list: &Vec<PathGlob>| {
+            let index = self.scratch.iter().position(|known| *known == list.as_slice());
+            let about = |mark: &Mark| {
+                let class = mark.class.checked_sub(1)?;
+                self.classes.get(class as usize).copied()
+            };
+            index.is_some_and(|index| set.iter().any(|mark| about(mark) == Some(About::Scratch(index))))
+        };
+        set.contains(&OPEN_TO_PLAN) || lists.iter().all(has)
     }
 
     fn rule(&mut self, index: usize, rule: &'p Rule, views: &[u16]) {
@@ -212,11 +223,14 @@ impl<'p> Marks<'p> {
 
     fn open_to_plan(&mut self) {
         self.patterns.follow(Follow::Trusted);
-        for folder in SCRATCH.into_iter().chain([TERMINALS]) {
-            let below = [Piece::One(ByteSet::of(b'/')), Piece::Many(ByteSet::ALL)];
-            self.patterns.insert(PATHS, &literal(folder), OPEN_TO_PLAN);
-            self.patterns.insert(PATHS, &[literal(folder).as_slice(), &below].concat(), OPEN_TO_PLAN);
+        for (index, list) in self.scratch.iter().enumerate() {
+            self.classes.push(About::Scratch(index));
+            let mark = Mark { class: class_number(&self.classes), rank: PROTECTED };
+            list.iter().for_each(|glob| self.patterns.insert_path(PATHS, glob, mark));
         }
+        let below = [Piece::One(ByteSet::of(b'/')), Piece::Many(ByteSet::ALL)];
+        self.patterns.insert(PATHS, &literal(TERMINALS), OPEN_TO_PLAN);
+        self.patterns.insert(PATHS, &[literal(TERMINALS).as_slice(), &below].concat(), OPEN_TO_PLAN);
         for file in SINKS {
             self.patterns.insert(PATHS, &literal(file), OPEN_TO_PLAN);
         }

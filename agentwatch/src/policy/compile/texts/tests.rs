@@ -19,7 +19,9 @@ fn read(text: String) -> Policy {
     let mut policy = policy_of(vec![source], context).unwrap_or_else(|problems| panic!("{problems}")).0;
     let own = |path| vec![crate::policy::literal(std::path::Path::new(path)).unwrap()];
     let folders = vec![crate::policy::exact(std::path::Path::new("/r")).unwrap()];
-    policy.own = crate::policy::Own { files: own("/r/a"), folders, sockets: own("/r/s") };
+    let canary = crate::policy::Canary { folders: own("/r/a/c"), program: "a".into() };
+    policy.own = crate::policy::Own { files: own("/r/a"), folders, sockets: own("/r/s"), canary };
+    policy.add_canary();
     policy
 }
 
@@ -70,7 +72,7 @@ fn agree(policy: &Policy, tables: &CompiledRules, agents: &[&str], texts: &[Text
     }
 }
 
-const AGENTS: [&str; 7] = ["a", "b", "c", "o", "p", "q", "nobody"];
+const AGENTS: [&str; 8] = ["a", "b", "c", "o", "p", "q", "nobody", crate::policy::CANARY];
 
 const HEAD: &str = "agents:
   a: {owner: o, mode: enforce, guards: {delegate: [/b/b]}}
@@ -78,7 +80,7 @@ const HEAD: &str = "agents:
   c: {owner: o, mode: approve, default: {connect: deny}, guards: {delegate: off}}
   o: {owner: o, mode: observe, default: {read: deny}}
   p: {owner: o, mode: plan, default: {connect: kill, write: log, delete: kill}}
-  q: {owner: o, mode: plan}
+  q: {owner: o, mode: plan, scratch: [/a, /b/*, '/ab/**/a']}
 windows:
   v: {from: 2026-12-02T00:00:00Z, to: 2026-12-05T00:00:00Z}
   w: {from: 2026-12-04T00:00:00Z, to: 2026-12-07T00:00:00Z}
@@ -152,6 +154,7 @@ fn path() -> impl Strategy<Value = Vec<u8>> {
         "/dev/pts",
         "/r",
         "/r/a",
+        "/r/a/c",
         "/r/s",
         "/b/b",
         "/run/user/7/bus",
@@ -182,6 +185,7 @@ proptest! {
         let tables = compiled(&policy);
         let mut texts: Vec<Text<'_>> = paths.iter().map(|path| Text::Path(path)).collect();
         texts.push(Text::Path(b"/"));
+        texts.push(Text::Command(b"a --version"));
         texts.extend(commands.iter().map(|line| Text::Command(line)));
         agree(&policy, &tables, &AGENTS, &texts, BEGIN + days * DAY);
     }
@@ -397,7 +401,7 @@ fn observed_agents_are_not_asked_about() {
     assert_eq!(tables.view("q").ops, bits(&protected));
     // The rule of the observed agent is not in the tables.
     let choices = tables.decisions.iter().flat_map(|(_, decision)| decision.choices);
-    let is_rule = |choice: &Choice| choice.verdict != 0 && choice.rule < RULE_GUARDS;
+    let is_rule = |choice: &Choice| choice.verdict != 0 && choice.rule == 1;
     assert_eq!(choices.filter(is_rule).count(), 0);
 }
 

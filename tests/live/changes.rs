@@ -1,0 +1,115 @@
+//! What counts as which operation: a rule about one of them keeps from that, and from nothing else.
+
+use std::fs;
+
+use agentwatch::event::{Event, Verdict};
+use anyhow::{Result, ensure};
+use tests::compare::json_lines;
+use tests::daemon::Daemon;
+use tests::session::SessionRun;
+
+use crate::nested::under;
+
+/// Folder that the policies here are about.
+const FOLDER: &str = "/srv/aw-changes";
+
+/// Runs a script in a session of the agent `held`.
+pub fn script(daemon: &mut Daemon, script: &str) -> Result<SessionRun> {
+    let command = daemon.exec_as("held", ["sh", "-c", script]);
+    daemon.run_session(command)
+}
+
+/// It goes through, and nothing is refused.
+pub fn passes(daemon: &mut Daemon, text: &str) -> Result<()> {
+    let run = script(daemon, text)?;
+    let said = format!("`{text}`: {} {}", run.stderr, json_lines(&run.events));
+    ensure!(run.status.success() && run.own().all(|event| event.verdict != Verdict::Denied), "{said}");
+    Ok(())
+}
+
+/// It fails with EPERM, by one refusal at least; gives these.
+pub fn fails(daemon: &mut Daemon, text: &str) -> Result<Vec<Event>> {
+    let run = script(daemon, text)?;
+    let said = format!("`{text}`: {} {}", run.stderr, json_lines(&run.events));
+    ensure!(!run.status.success() && run.stderr.contains("Operation not permitted"), "{said}");
+    let denied: Vec<Event> = run.own().filter(|event| event.verdict == Verdict::Denied).cloned().collect();
+    ensure!(!denied.is_empty(), "{said}");
+    Ok(denied)
+}
+
+#[test]
+fn only_what_has_content_can_be_emptied() -> Result<()> {
+    let _ = fs::remove_dir_all(FOLDER);
+    fs::create_dir_all(FOLDER)?;
+    let policy = format!(
+        "version: 1
+agents:
+  test: {{owner: tests@example.com}}
+  held: {{owner: tests@example.com, mode: enforce}}
+rules:
+  - {{name: kept, agents: [held], deny: {{delete: ['{FOLDER}']}}}}
+"
+    );
+    under(&policy, |daemon, _| {
+        let file = format!("{FOLDER}/f");
+        passes(daemon, &format!("> {file}"))?;
+        passes(daemon, &format!("echo first > {file}"))?;
+        passes(daemon, &format!("echo second >> {file}"))?;
+        for emptied in [format!(": > {file}"), format!("truncate -s 0 {file}"), format!("rm {file}")] {
+            let denied = fails(daemon, &emptied)?;
+            ensure!(
+                denied.iter().all(|event| event.rule.as_deref() == Some("kept")),
+                "{}",
+                json_lines(&denied)
+            );
+            ensure!(fs::read_to_string(&file)? == "first\nsecond\n", "`{emptied}` changed it");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn the_mode_plan_only_reads() -> Result<()> {
+    let (scratch, elsewhere) = (format!("{FOLDER}/scratch"), format!("{FOLDER}/elsewhere"));
+    let _ = fs::remove_dir_all(FOLDER);
+    fs::create_dir_all(&scratch)?;
+    fs::create_dir_all(&elsewhere)?;
+    fs::write(format!("{elsewhere}/kept"), "kept")?;
+    let policy = format!(
+        "version: 1
+agents:
+  test: {{owner: tests@example.com}}
+  held: {{owner: tests@example.com, mode: plan, scratch: ['{scratch}']}}
+rules:
+  - {{name: by name, agents: [held], allow: {{connect: ['127.0.0.1:9']}}}}
+"
+    );
+    let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let port = server.local_addr()?.port();
+    under(&policy, |daemon, _| {
+        passes(daemon, &format!("cat {elsewhere}/kept > {scratch}/copy; cat {scratch}/copy > /dev/null"))?;
+        for write in [
+            format!("echo x > {elsewhere}/new"),
+            format!("echo x >> {elsewhere}/kept"),
+            format!("mkdir {elsewhere}/folder"),
+            format!("chmod 700 {elsewhere}/kept"),
+            "echo x > /tmp/aw-plan".to_owned(),
+            format!("rm {elsewhere}/kept"),
+            format!("rm {scratch}/copy"),
+            format!("mv {scratch}/copy {scratch}/moved"),
+        ] {
+            let denied = fails(daemon, &write)?;
+            ensure!(
+                denied.iter().all(|event| event.rule.as_deref() == Some("default")),
+                "{}",
+                json_lines(&denied)
+            );
+        }
+        fails(daemon, &format!("bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}'"))?;
+        let run = script(daemon, "bash -c 'exec 3<>/dev/tcp/127.0.0.1/9'")?;
+        ensure!(run.stderr.contains("Connection refused"), "what a rule allows by name: {}", run.stderr);
+        ensure!(fs::read_to_string(format!("{elsewhere}/kept"))? == "kept");
+        ensure!(fs::read_dir(&elsewhere)?.count() == 1, "something was made");
+        Ok(())
+    })
+}
