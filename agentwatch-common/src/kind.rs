@@ -69,6 +69,10 @@ numbered! {
         Unmount = 29,
         /// Code of a file was not mapped, by a rule.
         FileMap = 30,
+        /// Times were set.
+        FileTimes = 31,
+        /// Flags such as `immutable` were set.
+        FileFlags = 32,
         /// Connected, or named a default peer: [`crate::record::NetBody`].
         NetConnect = 48,
         /// Sent to an address without a connection.

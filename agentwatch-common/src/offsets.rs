@@ -19,17 +19,19 @@ macro_rules! offsets {
             pub module_reads: u32,
             /// The same of `kernel_load_data`.
             pub module_loads: u32,
+            /// 1 where the first argument of `inode_setattr` is the mount's idmap, and not the name. Not an offset.
+            pub setattr_idmap: u32,
         }
         impl Offsets {
             /// Nothing known: what the object holds until the loader overrides it.
-            pub const UNKNOWN: Self = Self { $($field: MISSING,)* init_mount_ns: 0, module_reads: 0, module_loads: 0 };
+            pub const UNKNOWN: Self = Self { $($field: MISSING,)* init_mount_ns: 0, module_reads: 0, module_loads: 0, setattr_idmap: 0 };
             /// Name here, structure and field (nested fields with dots; `|` between names it had over time).
             pub const FIELDS: &'static [(&'static str, &'static str, &'static str)] =
                 &[$((stringify!($field), $structure, $path),)*];
             /// All words in the order in which they lie in memory.
             #[must_use]
-            pub const fn words(&self) -> [u32; Self::FIELDS.len() + 3] {
-                [$(self.$field,)* self.init_mount_ns, self.module_reads, self.module_loads]
+            pub const fn words(&self) -> [u32; Self::FIELDS.len() + 4] {
+                [$(self.$field,)* self.init_mount_ns, self.module_reads, self.module_loads, self.setattr_idmap]
             }
             /// The offsets in the order of [`Self::FIELDS`], to be filled in.
             pub fn slots(&mut self) -> impl Iterator<Item = &mut u32> {
@@ -126,6 +128,18 @@ offsets! {
     super_block_s_magic = "super_block"."s_magic",
     /// Root of a file system.
     super_block_s_root = "super_block"."s_root",
+    /// Mounts of a file system: the head of a list, or the first.
+    super_block_s_mounts = "super_block"."s_mounts",
+    /// A mount in the list of those of its file system, before 6.18.
+    mount_mnt_instance = "mount"."mnt_instance",
+    /// The next mount of the same file system, since 6.18.
+    mount_mnt_next_for_sb = "mount"."mnt_next_for_sb",
+    /// Namespaces of a task.
+    task_nsproxy = "task_struct"."nsproxy",
+    /// Mount namespace of a task.
+    nsproxy_mnt_ns = "nsproxy"."mnt_ns",
+    /// Which attributes are changed.
+    iattr_ia_valid = "iattr"."ia_valid",
     /// Root of a mount.
     vfsmount_mnt_root = "vfsmount"."mnt_root",
     /// The part of a mount that others see.

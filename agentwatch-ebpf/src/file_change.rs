@@ -1,7 +1,7 @@
 //! Names and attributes of files changed.
 //!
-//! The `path_*` hooks know the mount and so the whole path; `CONFIG_SECURITY_PATH` brings them. Those on
-//! extended attributes know only the name, and their path is given within its file system.
+//! The `path_*` hooks know the mount and so the whole path; `CONFIG_SECURITY_PATH` brings them. What has none is in
+//! [`crate::attribute`].
 
 use agentwatch_common::{kind::RecordKind, rules::op};
 use aya_ebpf::{macros::lsm, programs::LsmContext};
@@ -140,22 +140,4 @@ pub fn file_owner(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
     let facts = Facts { uid: ctx.arg(1), gid: ctx.arg(2), ..Facts::NONE };
     report_one(&member, RecordKind::FileOwner, Place::read(ctx.arg(0)), facts, bit(op::WRITE))
-}
-
-/// `fs/xattr.c`, `__vfs_setxattr_locked()`: `int inode_setxattr(struct mnt_idmap *idmap,
-/// struct dentry *dentry, const char *name, const void *value, size_t size, int flags)`, this form since 5.12.
-#[lsm(hook = "inode_setxattr")]
-pub fn file_xattr_set(ctx: LsmContext) -> i32 {
-    let Some(member) = Member::current() else { return 0 };
-    let place = Place { mnt: core::ptr::null(), dentry: ctx.arg(1) };
-    report_with_text(&member, RecordKind::FileXattr, place, ctx.arg(2), Facts::NONE, 0)
-}
-
-/// `fs/xattr.c`, `__vfs_removexattr_locked()`: `int inode_removexattr(struct mnt_idmap *idmap,
-/// struct dentry *dentry, const char *name)`, this form since 5.12.
-#[lsm(hook = "inode_removexattr")]
-pub fn file_xattr_remove(ctx: LsmContext) -> i32 {
-    let Some(member) = Member::current() else { return 0 };
-    let place = Place { mnt: core::ptr::null(), dentry: ctx.arg(1) };
-    report_with_text(&member, RecordKind::FileXattr, place, ctx.arg(2), Facts::NONE, 0)
 }

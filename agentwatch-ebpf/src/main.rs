@@ -13,6 +13,7 @@
 #[macro_use]
 mod attach;
 mod atomic;
+mod attribute;
 mod automaton;
 mod cgroup;
 mod exec;
@@ -25,6 +26,7 @@ mod judge_net;
 mod kernel;
 mod maps;
 mod mount;
+mod mounted;
 mod net;
 mod path;
 mod process;

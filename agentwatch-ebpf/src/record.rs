@@ -20,6 +20,7 @@ use crate::{
     judge::Judgement,
     kernel::{at_most, constant},
     maps::{CONTROL, EVENTS, LOSSES, SCRATCH, SCRATCH_SLOTS},
+    mounted::Search,
     path::{self, Walk},
     session::Member,
 };
@@ -38,6 +39,7 @@ pub struct Scratch {
     busy: u64,
     walk: Walk,
     known: Known,
+    search: Search,
     record: [u8; RECORD_BYTES],
 }
 
@@ -139,6 +141,13 @@ impl Record {
     pub fn known(&self) -> KnownPlace {
         // SAFETY: as above.
         KnownPlace(unsafe { &raw mut (*self.scratch).known })
+    }
+
+    /// Where the search for a mount stands.
+    #[inline(always)]
+    pub fn search(&self) -> *mut Search {
+        // SAFETY: the field of a map value that is valid for the whole run of the program.
+        unsafe { &raw mut (*self.scratch).search }
     }
 
     /// Where the walk that appends to the tail stands.

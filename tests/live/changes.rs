@@ -113,3 +113,58 @@ rules:
         Ok(())
     })
 }
+
+#[test]
+fn attributes_are_kept_as_well_as_content() -> Result<()> {
+    let _ = fs::remove_dir_all(FOLDER);
+    fs::create_dir_all(FOLDER)?;
+    let policy = format!(
+        "version: 1
+agents:
+  test: {{owner: tests@example.com}}
+  held: {{owner: tests@example.com, mode: enforce}}
+rules:
+  - {{name: kept, agents: [held], deny: {{write: ['{FOLDER}/f']}}}}
+"
+    );
+    under(&policy, |daemon, _| {
+        for name in ["f", "free"] {
+            fs::write(format!("{FOLDER}/{name}"), name)?;
+        }
+        let file = format!("{FOLDER}/f");
+        let python =
+            |text: &str, path: &str| format!("exec python3 -c 'import os, fcntl; p = \"{path}\"; {text}'");
+        let tries = [
+            ("os.setxattr(p, \"trusted.aw\", b\"x\")", "file.xattr"),
+            ("os.removexattr(p, \"trusted.none\")", "file.xattr"),
+            (
+                "os.setxattr(p, \"system.posix_acl_access\", bytes.fromhex(\"0200000001000600ffffffff04000400ffffffff20000400ffffffff\"))",
+                "file.xattr",
+            ),
+            ("os.utime(p, (1, 1))", "file.times"),
+            ("os.utime(os.open(p, os.O_RDONLY), (1, 1))", "file.times"),
+            (
+                "d = os.open(p, os.O_RDONLY); b = fcntl.ioctl(d, 0x80086601, bytes(8)); fcntl.ioctl(d, 0x40086602, b)",
+                "file.flags",
+            ),
+        ];
+        let before = fs::metadata(&file)?.modified()?;
+        for (text, kind) in tries {
+            let denied = fails(daemon, &python(text, &file))?;
+            let told = denied.iter().all(|event| {
+                event.kind.name() == kind
+                    && event.rule.as_deref() == Some("kept")
+                    && event.file.as_ref().is_some_and(|one| one.path.0 == file)
+            });
+            ensure!(told && denied.len() == 1, "`{text}`: {}", json_lines(&denied));
+            ensure!(fs::metadata(&file)?.modified()? == before, "`{text}` set a time");
+            if !text.contains("removexattr") {
+                passes(daemon, &python(text, &format!("{FOLDER}/free")))?;
+            }
+        }
+        // The same file by another name, where the kernel asks by the name alone.
+        std::os::unix::fs::symlink(&file, format!("{FOLDER}/link"))?;
+        fails(daemon, &python("os.utime(p, (1, 1))", &format!("{FOLDER}/link")))?;
+        Ok(())
+    })
+}

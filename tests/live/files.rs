@@ -19,6 +19,7 @@ exact! {
     modes: ["chmod"],
     owners: ["chown"],
     attributes: ["xattr"],
+    times: ["times"],
     special_files: ["mknod"],
     failed_calls_without_effect: ["failing"],
     mounts: ["mount-tmpfs"],

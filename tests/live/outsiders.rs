@@ -8,13 +8,14 @@ use tests::session::act_outside;
 #[test]
 fn what_others_do_is_not_in_the_log() -> Result<()> {
     Shared::with(|daemon| {
-        let acts: [&[&str]; 15] = [
+        let acts: [&[&str]; 16] = [
             &["open"],
             &["rename"],
             &["link"],
             &["truncate"],
             &["chmod"],
             &["xattr"],
+            &["times"],
             &["mount-tmpfs"],
             &["fork-exec", "3"],
             &["fork-storm", "50"],

@@ -48,6 +48,8 @@ pub fn kind_of(kind: RecordKind, act: &FileAct<'_>) -> Option<(Kind, Option<Op>)
         RecordKind::FileMode => (Kind::FileMode, Some(Op::Write)),
         RecordKind::FileOwner => (Kind::FileOwner, Some(Op::Write)),
         RecordKind::FileXattr => (Kind::FileXattr, Some(Op::Write)),
+        RecordKind::FileTimes => (Kind::FileTimes, Some(Op::Write)),
+        RecordKind::FileFlags => (Kind::FileFlags, Some(Op::Write)),
         RecordKind::FileMkdir => (Kind::FileMkdir, Some(Op::Write)),
         RecordKind::FileRmdir => (Kind::FileRmdir, Some(Op::Delete)),
         RecordKind::ExecRefused if act.flags == REFUSED_COMMAND => (Kind::ProcessExec, Some(Op::Run)),

@@ -68,6 +68,8 @@ fn loss_kind(kind: RecordKind) -> &'static str {
         RecordKind::FileMode => "file.mode",
         RecordKind::FileOwner => "file.owner",
         RecordKind::FileXattr => "file.xattr",
+        RecordKind::FileTimes => "file.times",
+        RecordKind::FileFlags => "file.flags",
         RecordKind::FileMkdir => "file.mkdir",
         RecordKind::FileRmdir => "file.rmdir",
         RecordKind::FileMap => "file.map",

@@ -141,6 +141,8 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
         | RecordKind::FileMode
         | RecordKind::FileOwner
         | RecordKind::FileXattr
+        | RecordKind::FileTimes
+        | RecordKind::FileFlags
         | RecordKind::FileMkdir
         | RecordKind::FileRmdir
         | RecordKind::FileMap

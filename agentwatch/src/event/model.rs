@@ -369,6 +369,8 @@ named! {
         FileMode = "file.mode",
         FileOwner = "file.owner",
         FileXattr = "file.xattr",
+        FileTimes = "file.times",
+        FileFlags = "file.flags",
         FileMkdir = "file.mkdir",
         FileRmdir = "file.rmdir",
         FileMap = "file.map",

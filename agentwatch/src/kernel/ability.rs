@@ -63,6 +63,9 @@ const fn needed_for(op: Op) -> &'static [&'static str] {
             "file.owner",
             "file.xattr",
             "file.xattr removal",
+            "file.xattr of access control lists",
+            "file.times",
+            "file.flags",
         ],
         Op::Delete => {
             &["file.open", "file.delete", "file.rmdir", "file.rename", "file.link", "file.truncate"]

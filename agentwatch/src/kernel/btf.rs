@@ -30,6 +30,8 @@ const MAGIC: u16 = 0xeb9f;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
+const KIND_FUNCTION: u32 = 12;
+const KIND_PROTOTYPE: u32 = 13;
 
 /// A type: where its entry begins, in which data.
 #[derive(Clone, Copy, Debug)]
@@ -138,6 +140,15 @@ impl Btf {
         u32_at(&self.data, at + 4)
     }
 
+    /// How many parameters a function has. `None` where this kernel has none of that name.
+    #[must_use]
+    pub fn parameters(&self, function: &str) -> Option<usize> {
+        let mut functions = self.entries.iter().flatten().filter(|entry| entry.kind() == KIND_FUNCTION);
+        let found = functions.find(|entry| self.string(entry.name) == function.as_bytes())?;
+        let prototype = (*self.entries.get(found.size_or_type as usize)?)?;
+        (prototype.kind() == KIND_PROTOTYPE).then(|| prototype.members())
+    }
+
     /// A member by name, also within anonymous members: its offset and its type.
     fn member(&self, id: usize, name: &[u8], depth: usize) -> Option<(u32, usize)> {
         /// Anonymous members nest a few deep; a loop would be a broken kernel.
@@ -191,7 +202,7 @@ fn trailing_bytes(entry: Entry, id: usize) -> Result<usize, BtfError> {
     let members = entry.members();
     Ok(match entry.kind() {
         // pointer, forward, typedef, volatile, const, restrict, function, float, type tag
-        2 | 7..=12 | 16 | 18 => 0,
+        2 | 7..=KIND_FUNCTION | 16 | 18 => 0,
         // integer, variable, declaration tag
         1 | 14 | 17 => 4,
         // array
@@ -199,7 +210,7 @@ fn trailing_bytes(entry: Entry, id: usize) -> Result<usize, BtfError> {
         // structure, union, data section, enumeration of 64 bits
         KIND_STRUCT | KIND_UNION | 15 | 19 => members * 12,
         // enumeration, function prototype
-        KIND_ENUM | 13 => members * 8,
+        KIND_ENUM | KIND_PROTOTYPE => members * 8,
         kind => return Err(BtfError::Kind { kind, id }),
     })
 }
@@ -219,13 +230,15 @@ mod tests {
 
     /// `struct a { int x; union { int y; struct b { int p; int z; } inner; }; }`, by hand.
     fn sample() -> Vec<u8> {
-        let strings = b"\0int\0a\0x\0y\0b\0p\0z\0inner\0e\0ONE\0TWO\0";
+        let strings = b"\0int\0a\0x\0y\0b\0p\0z\0inner\0e\0ONE\0TWO\0f\0";
         let mut types: Vec<u32> = Vec::new();
         types.extend([1, 1 << 24, 4, 32]); // 1: int
         types.extend([11, 4 << 24 | 2, 8, 13, 1, 0, 15, 1, 32]); // 2: struct b { p; z at 4 }
         types.extend([0, 5 << 24 | 2, 8, 9, 1, 0, 17, 2, 0]); // 3: union { y; inner }
         types.extend([5, 4 << 24 | 2, 12, 7, 1, 0, 0, 3, 32]); // 4: struct a { x; anonymous at 4 }
         types.extend([23, 6 << 24 | 2, 4, 25, 1, 29, 7]); // 5: enum e { ONE = 1, TWO = 7 }
+        types.extend([0, 13 << 24 | 2, 1, 7, 1, 9, 1]); // 6: int (int x, int y)
+        types.extend([33, 12 << 24, 6]); // 7: f
         let mut bytes = Vec::new();
         bytes.extend(MAGIC.to_le_bytes());
         bytes.extend([1, 0]);
@@ -247,6 +260,7 @@ mod tests {
         assert_eq!(btf.offset("a", "z"), None);
         assert_eq!(btf.offset("c", "x"), None);
         assert_eq!(["ONE", "TWO", "THREE"].map(|name| btf.enumerator(name)), [Some(1), Some(7), None]);
+        assert_eq!(["f", "x"].map(|name| btf.parameters(name)), [Some(2), None]);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use super::{
     ability::RULES,
     maps::{Maps, Shared},
     offsets,
-    probes::{GUARD_MODULE_DATA, GUARD_MODULE_FILE, Hang, LATER, PROBES, Probe},
+    probes::{EITHER, GUARD_MODULE_DATA, GUARD_MODULE_FILE, Hang, LATER, PROBES, Probe},
 };
 
 /// Where objects of all builds are kept.
@@ -171,11 +171,15 @@ fn load(dir: &Path) -> Result<(Maps, Abilities), KernelError> {
             );
             continue;
         }
+        if probe.program == EITHER.1 && links.join(EITHER.0).exists() {
+            continue;
+        }
         match hang(&mut ebpf, probe, &btf, &links) {
             Ok(()) => abilities.full(probe.gives),
             Err(reason) if probe.required => {
                 return Err(KernelError::Program { gives: probe.gives, hook: probe.hook, reason });
             }
+            Err(_) if probe.program == EITHER.0 => {}
             Err(reason) => note_absence(&mut abilities, probe, &reason),
         }
     }
@@ -265,7 +269,9 @@ fn note_absence(abilities: &mut Abilities, probe: &Probe, reason: &str) {
 fn abilities_of_pins(dir: &Path, judges: bool) -> Abilities {
     let mut abilities = Abilities::default();
     for probe in PROBES {
-        if PinnedLink::from_pin(dir.join("links").join(probe.program)).is_ok() {
+        let is_pinned = |program: &str| PinnedLink::from_pin(dir.join("links").join(program)).is_ok();
+        let other = probe.program == EITHER.0 || probe.program == EITHER.1;
+        if is_pinned(probe.program) || other && (is_pinned(EITHER.0) || is_pinned(EITHER.1)) {
             abilities.full(probe.gives);
         } else {
             note_absence(&mut abilities, probe, "its link is not there");

@@ -2,12 +2,16 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 
-use agentwatch_common::offsets::Offsets;
+use agentwatch_common::offsets::{MISSING, Offsets};
 
 use super::{KernelError, btf::Btf};
 
 /// Fields of modules that need not be loaded: without them single facts are missing, and no event.
 const OPTIONAL: &[&str] = &["vsock_local_addr", "vsock_remote_addr"];
+
+/// Of these fields, by which the mounts of a file system hang together, a kernel has one: before 6.18, and since.
+const MOUNTS_BEFORE: &str = "mount_mnt_instance";
+const MOUNTS_SINCE: &str = "mount_mnt_next_for_sb";
 
 /// What `kernel_read_file` is asked for where a module or another kernel is loaded. Not all kernels have all.
 const MODULE_READS: [&str; 4] =
@@ -42,9 +46,14 @@ pub fn find() -> Result<Found, KernelError> {
         match btf.offset(structure, path) {
             Some(offset) => *slot = offset,
             None if OPTIONAL.contains(name) => missing.push(*name),
+            None if *name == MOUNTS_BEFORE || *name == MOUNTS_SINCE => {}
             None => return Err(KernelError::NoField { structure, field: path }),
         }
     }
+    if offsets.mount_mnt_instance == MISSING && offsets.mount_mnt_next_for_sb == MISSING {
+        return Err(KernelError::NoField { structure: "mount", field: "mnt_instance" });
+    }
+    offsets.setattr_idmap = u32::from(btf.parameters("bpf_lsm_inode_setattr") == Some(3));
     offsets.init_mount_ns = initial_mount_namespace()?;
     offsets.module_reads = set_of(&btf, &MODULE_READS);
     offsets.module_loads = set_of(&btf, &MODULE_LOADS);

@@ -59,6 +59,11 @@ pub const PROBES: &[Probe] = &[
     lsm("file_owner", "path_chown", "file.owner"),
     lsm("file_xattr_set", "inode_setxattr", "file.xattr"),
     lsm("file_xattr_remove", "inode_removexattr", "file.xattr removal"),
+    lsm("file_acl_set", "inode_set_acl", "file.xattr of access control lists"),
+    lsm("file_acl_remove", "inode_remove_acl", "file.xattr of access control lists"),
+    lsm("file_times", "inode_setattr", "file.times"),
+    lsm("file_flags", "inode_file_setattr", "file.flags"),
+    lsm("file_flags_ioctl", "file_ioctl", "file.flags"),
     lsm("mount_old", "sb_mount", "mount"),
     lsm("mount_new", "move_mount", "mount by the newer calls"),
     lsm("unmount", "sb_umount", "unmount"),
@@ -102,7 +107,16 @@ pub const PROBES: &[Probe] = &[
 ];
 
 /// Probes whose hook came later than the oldest supported kernel, and what stands in for them before.
-pub const LATER: &[(&str, &str)] = &[(
-    "file_truncate_open",
-    "kernels before 6.2 have no such hook: `path_truncate` sees these truncations there",
-)];
+pub const LATER: &[(&str, &str)] = &[
+    (
+        "file_truncate_open",
+        "kernels before 6.2 have no such hook: `path_truncate` sees these truncations there",
+    ),
+    ("file_acl_set", LISTS),
+    ("file_acl_remove", LISTS),
+];
+
+const LISTS: &str = "kernels before 6.2 have no such hook: to the one on extended attributes lists are such";
+
+/// Probes of which only one is attached, the first where its hook is there: before that the other does as well.
+pub const EITHER: (&str, &str) = ("file_flags", "file_flags_ioctl");

@@ -133,9 +133,14 @@ fn file_operations(kind: Kind, file: &File) -> Vec<PastOperation> {
                 [(Op::Read, !has("O_WRONLY")), (Op::Write, writes || truncates), (Op::Delete, truncates)];
             ops.into_iter().filter(|(_, is_asked)| *is_asked).map(|(op, _)| asked(op, first())).collect()
         }
-        Kind::FileCreate | Kind::FileMkdir | Kind::FileSymlink | Kind::FileMode | Kind::FileOwner => {
-            vec![asked(Op::Write, first())]
-        }
+        Kind::FileCreate
+        | Kind::FileMkdir
+        | Kind::FileSymlink
+        | Kind::FileMode
+        | Kind::FileOwner
+        | Kind::FileXattr
+        | Kind::FileTimes
+        | Kind::FileFlags => vec![asked(Op::Write, first())],
         Kind::FileDelete | Kind::FileRmdir => vec![asked(Op::Delete, first())],
         Kind::FileTruncate => vec![asked(Op::Write, first()), asked(Op::Delete, first())],
         Kind::FileRename => {

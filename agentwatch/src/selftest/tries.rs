@@ -17,7 +17,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, Gid, Mode, Uid},
+    fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags},
     io::Errno,
     mount::{MountPropagationFlags, MoveMountFlags},
     net::{AddressFamily, SendFlags, SocketType},
@@ -74,6 +74,24 @@ pub const TRIES: &[Try] = &[
     op(Op::Write, "change the owner", |scene| {
         let (uid, gid) = (Some(Uid::ROOT), Some(Gid::ROOT));
         Ok(rustix::fs::chownat(CWD, scene.path("owner"), uid, gid, AtFlags::empty())?)
+    }),
+    op(Op::Write, "set an attribute", |scene| {
+        Ok(rustix::fs::setxattr(scene.path("xattr"), "user.selftest", b"x", XattrFlags::empty())?)
+    }),
+    // It has none of the name.
+    op(Op::Write, "remove an attribute", |scene| {
+        Ok(rustix::fs::removexattr(scene.path("xattr"), "user.selftest")?)
+    }),
+    op(Op::Write, "set times", |scene| {
+        let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
+        Ok(rustix::fs::utimensat(CWD, scene.path("times"), &times, AtFlags::empty())?)
+    }),
+    op(Op::Write, "set flags to what they are", |scene| {
+        let flags = rustix::fs::ioctl_getflags(&scene.read);
+        let set = flags.and_then(|flags| rustix::fs::ioctl_setflags(&scene.read, flags));
+        // Not all file systems have them.
+        set.map_err(|error| if error == Errno::NOTTY { Errno::AFNOSUPPORT } else { error }.into())
     }),
     op(Op::Delete, "remove a file", |scene| fs::remove_file(scene.path("delete"))),
     op(Op::Delete, "remove a folder", |scene| fs::remove_dir(scene.path("folder"))),

@@ -37,6 +37,8 @@ pub enum Act {
     Chown,
     /// Sets and removes an extended attribute in the trusted space, which each file system has
     Xattr,
+    /// Sets times, by path and by descriptor, and flags
+    Times,
     /// Makes a FIFO
     Mknod,
     /// Opens, creates and removes what is not there or in the way, so that each call fails
@@ -76,6 +78,7 @@ impl Act {
                 rec.create(&file)?;
                 rec.xattr(&file, "trusted.agentwatch")
             }
+            Self::Times => times(rec, &file),
             Self::Mknod => rec.mkfifo(&rec.path("fifo")),
             Self::Failing => failing(rec),
         }
@@ -133,6 +136,22 @@ fn truncate(rec: &Recorder, file: &Path) -> Result<()> {
     let result = unsafe { libc::truncate(name.as_ptr(), 5) };
     anyhow::ensure!(result == 0, "truncate failed: {}", std::io::Error::last_os_error());
     rec.touched(file, Did { size: Some(5), ..did("file.truncate") })
+}
+
+fn times(rec: &Recorder, file: &Path) -> Result<()> {
+    let fd = rec.create(file)?;
+    let long_ago = fs::Timespec { tv_sec: 1, tv_nsec: 0 };
+    let times = fs::Timestamps { last_access: long_ago, last_modification: long_ago };
+    fs::utimensat(CWD, file, &times, AtFlags::empty()).context("cannot set times")?;
+    rec.touched(file, did("file.times"))?;
+    fs::futimens(&fd, &times).context("cannot set times of an open file")?;
+    rec.touched(file, did("file.times"))?;
+    // Where the file system has flags.
+    if let Ok(flags) = fs::ioctl_getflags(&fd) {
+        fs::ioctl_setflags(&fd, flags).context("cannot set flags")?;
+        rec.touched(file, did("file.flags"))?;
+    }
+    Ok(())
 }
 
 fn chmod(rec: &Recorder, file: &Path) -> Result<()> {

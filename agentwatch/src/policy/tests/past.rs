@@ -92,7 +92,7 @@ fn names_that_come_and_go_are_judged_at_both_ends() {
         let found = decided(&file(kind, json!({"path": "/srv/d/f"})));
         assert_eq!(found.unwrap().2.as_deref(), Some("deletes"), "{kind}");
     }
-    for kind in ["file.xattr", "mount", "process.exit", "session.start"] {
+    for kind in ["mount", "process.exit", "session.start"] {
         assert_eq!(decided(&file(kind, json!({"path": "/srv/w/f"}))), None, "{kind}: nobody judges it");
     }
 }
