@@ -22,7 +22,6 @@ use crate::{
     event::{Event, Kind},
     kernel::{Kernel, KernelError, maps::Maps},
     paths::Paths,
-    places::Places,
     policy::{Guard, Policy},
     selftest::{self, Report, Subject},
 };
@@ -263,7 +262,7 @@ fn tell_operator(report: &Report) {
 pub fn alone(kernel: &mut Kernel, paths: &Paths) -> Result<Report, StartError> {
     let mut policy = Policy { own: super::own::own(paths, None)?, ..Policy::default() };
     policy.force_canary();
-    let compiled = rules::Compiled::new(&policy, &Places::default())?;
+    let compiled = rules::Compiled::new(&policy, &super::surroundings::look(&policy)?)?;
     super::start::name_daemon(&mut kernel.maps)?;
     let mut rule_maps = kernel.maps.rules()?;
     rules::put_in_force(&mut kernel.maps, &mut rule_maps, &compiled, 0)?;
