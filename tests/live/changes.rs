@@ -8,7 +8,7 @@ use tests::compare::json_lines;
 use tests::daemon::Daemon;
 use tests::session::SessionRun;
 
-use crate::nested::under;
+use tests::policy::with_policy;
 
 /// Folder that the policies here are about.
 const FOLDER: &str = "/srv/aw-changes";
@@ -50,7 +50,7 @@ rules:
   - {{name: kept, agents: [held], deny: {{delete: ['{FOLDER}']}}}}
 "
     );
-    under(&policy, |daemon, _| {
+    with_policy(&policy, |daemon| {
         let file = format!("{FOLDER}/f");
         passes(daemon, &format!("> {file}"))?;
         passes(daemon, &format!("echo first > {file}"))?;
@@ -86,7 +86,7 @@ rules:
     );
     let server = std::net::TcpListener::bind("127.0.0.1:0")?;
     let port = server.local_addr()?.port();
-    under(&policy, |daemon, _| {
+    with_policy(&policy, |daemon| {
         passes(daemon, &format!("cat {elsewhere}/kept > {scratch}/copy; cat {scratch}/copy > /dev/null"))?;
         for write in [
             format!("echo x > {elsewhere}/new"),
@@ -127,7 +127,7 @@ rules:
   - {{name: kept, agents: [held], deny: {{write: ['{FOLDER}/f']}}}}
 "
     );
-    under(&policy, |daemon, _| {
+    with_policy(&policy, |daemon| {
         for name in ["f", "free"] {
             fs::write(format!("{FOLDER}/{name}"), name)?;
         }

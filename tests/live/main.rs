@@ -18,6 +18,7 @@ mod other_names;
 mod outsiders;
 mod paths;
 mod policies;
+mod postgres;
 mod processes;
 mod recognition;
 mod restarts;

@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use agentwatch::event::{Event, Kind, Verdict};
 use anyhow::{Context as _, Result, ensure};
 use tests::compare::json_lines;
-use tests::daemon::{Daemon, Shared};
+use tests::daemon::Daemon;
+use tests::policy::{apply, with_policy};
 use tests::session::{SessionRun, wait, work_dir};
 
 /// Folder that the policy here is about.
@@ -30,34 +31,14 @@ rules:
     )
 }
 
-fn apply(daemon: &Daemon, dir: &Path, text: &str) -> Result<()> {
-    let path = dir.join("policy.yaml");
-    fs::write(&path, text)?;
-    let path = path.to_string_lossy();
-    let output = daemon.place().agentwatch(["policy", "apply", &*path]).output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
-
-/// Runs a test with the policy of this mode in force, and brings the shared one back.
-fn with_policy(mode: &str, test: impl FnOnce(&mut Daemon, &Path) -> Result<()>) -> Result<()> {
+/// Runs a test with [`policy`] in force, and the files that it is about.
+fn with_files(mode: &str, test: impl FnOnce(&mut Daemon, &Path) -> Result<()>) -> Result<()> {
     fs::create_dir_all(FOLDER)?;
     for name in ["outer", "inner", "free"] {
         fs::write(format!("{FOLDER}/{name}"), name)?;
     }
-    under(&policy(mode), test)
-}
-
-/// Runs a test with this policy in force, and a folder of its own, and brings the shared one back.
-pub fn under(policy: &str, test: impl FnOnce(&mut Daemon, &Path) -> Result<()>) -> Result<()> {
-    Shared::with(|daemon| {
-        let dir = work_dir()?;
-        apply(daemon, dir.path(), policy)?;
-        let result = test(daemon, dir.path());
-        let shared = fs::read_to_string(daemon.place().policy())?;
-        apply(daemon, dir.path(), &shared)?;
-        result
-    })
+    let dir = work_dir()?;
+    with_policy(&policy(mode), |daemon| test(daemon, dir.path()))
 }
 
 /// A program under the name of an agent.
@@ -104,7 +85,7 @@ fn pairs(wanted: &[(&str, &str)]) -> Vec<(String, String)> {
 
 #[test]
 fn what_is_inside_a_session_is_held_to_the_rules_of_both() -> Result<()> {
-    with_policy("enforce", |daemon, dir| {
+    with_files("enforce", |daemon, dir| {
         let seen = program(dir, "/bin/cat", "aw-seen")?.display().to_string();
         let inner = program(dir, "/bin/cat", "aw-nested")?.display().to_string();
         // The built-in list knows this one.
@@ -131,7 +112,7 @@ fn what_is_inside_a_session_is_held_to_the_rules_of_both() -> Result<()> {
 
 #[test]
 fn a_policy_that_comes_later_holds_for_what_is_inside_too() -> Result<()> {
-    with_policy("observe", |daemon, dir| {
+    with_files("observe", |daemon, dir| {
         let shell = program(dir, "/bin/sh", "aw-seen")?;
         let gate = dir.join("gate");
         let made = Command::new("mkfifo").arg(&gate).status()?;
@@ -144,7 +125,7 @@ fn a_policy_that_comes_later_holds_for_what_is_inside_too() -> Result<()> {
             event.kind == Kind::SessionStart && &*event.agent == "seen"
         })?;
         ensure!(modes(daemon)? == pairs(&[("outer", "observe"), ("seen", "observe")]));
-        apply(daemon, dir, &policy("enforce"))?;
+        apply(daemon, &policy("enforce"))?;
         ensure!(modes(daemon)? == pairs(&[("outer", "enforce"), ("seen", "enforce")]), "what it is held to");
         writeln!(fs::OpenOptions::new().write(true).open(&gate)?, "go")?;
         wait(&mut child)?;

@@ -6,5 +6,6 @@ pub mod compare;
 pub mod daemon;
 pub mod log;
 pub mod model_server;
+pub mod policy;
 pub mod session;
 pub mod truth;

@@ -14,7 +14,7 @@ use super::libtest::{Reader, Seen, Shared};
 use super::{Args, Counts, Part};
 use crate::cmd::{self, say};
 use crate::programs::{Program, Programs};
-use crate::setup::packages;
+use crate::setup;
 use crate::vm::{self, Sinks, TIMED_OUT, VmSpec};
 use crate::{cache, paths};
 
@@ -33,10 +33,16 @@ exit $code"#;
 /// If npm cannot be had, or does not bring it.
 pub fn install_agent(programs: Option<&Programs>) -> Result<()> {
     let programs = programs.context("the program that installs it was not built")?;
-    packages::ensure_npm()?;
+    setup::packages::ensure_npm()?;
     let installer = programs.folder().join(Program::Claude.name());
     let installer = installer.to_str().context("the folder that cargo builds into is not UTF-8")?;
     cmd::retry("installing the real agent", || cmd::watched(cmd::command(installer)?.arg(agent()?)))
+}
+
+/// What the tests need in a guest beside the usual packages: a server that agents are kept away from.
+#[must_use]
+pub fn packages() -> Vec<String> {
+    vec!["postgresql".to_owned()]
 }
 
 /// The folder of the real agent: guests see it as `/share/claude`.
@@ -95,6 +101,7 @@ fn boot(args: &Args, kernel: &str, programs: &Programs, seen: &Shared, out: &Pat
     let spec = VmSpec {
         kernel: kernel.to_owned(),
         memory_mb: MEMORY_MB,
+        packages: packages(),
         // Without it the tests that need it fail, and the others run.
         shares: Some(agent()?).filter(|folder| folder.is_dir()).into_iter().collect(),
         out: Some(out.to_path_buf()),

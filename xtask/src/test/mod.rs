@@ -100,8 +100,8 @@ pub fn main(args: &Args) -> Result<i32> {
     let kernels = args.kernels();
     thread::scope(|scope| {
         // Mostly waiting for the network and one CPU: beside the builds it costs little time.
-        let images =
-            (!args.no_vm).then(|| scope.spawn(|| setup::for_vm().and_then(|()| vm::prepare(&kernels))));
+        let images = (!args.no_vm)
+            .then(|| scope.spawn(|| setup::for_vm().and_then(|()| vm::prepare(&kernels, &live::packages()))));
         if args.live.is_none() {
             parts.extend(host::checks());
         }

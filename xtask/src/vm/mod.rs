@@ -182,14 +182,14 @@ impl RunArgs {
 /// # Errors
 /// If one of them cannot be had.
 pub fn prepare_all() -> Result<()> {
-    prepare(&SERIES)
+    prepare(&SERIES, &[])
 }
 
-/// Fetches these kernels and builds the usual image.
+/// Fetches these kernels and builds the image with these packages added to the usual ones.
 ///
 /// # Errors
 /// If one of them cannot be had.
-pub fn prepare(kernels: &[impl AsRef<str>]) -> Result<()> {
-    rootfs::get(&[], false)?;
+pub fn prepare(kernels: &[impl AsRef<str>], packages: &[String]) -> Result<()> {
+    rootfs::get(packages, false)?;
     kernels.iter().try_for_each(|series| kernel::Kernel::get(series.as_ref(), false).map(drop))
 }
