@@ -67,7 +67,8 @@ fn address_of(act: &NetAct<'_>, cwd: &ObservedText, mounts: &Mounts) -> Address 
     let Some(family) = bytes(0, 2).and_then(|family| family.try_into().ok()).map(u16::from_le_bytes) else {
         return Address::default();
     };
-    match family {
+    // The kernel takes an address of no family for one of the socket's.
+    match if family == 0 { act.family } else { family } {
         AF_INET => Address { text: bytes(4, 8).and_then(ipv4).map(plain), port: port() },
         AF_INET6 => Address { text: bytes(8, 24).and_then(ipv6).map(plain), port: port() },
         AF_UNIX => Address { text: unix_name(act, cwd, mounts), port: None },

@@ -227,6 +227,8 @@ impl Daemon {
 
     /// After lost records on processes: what lives is in the kernel's table, and what is not there has ended.
     fn resync(&mut self, now: u64) {
+        // A child whose birth still waits in the ring may have ended already.
+        self.pipeline.drain_whole(&mut self.maps.events, &mut self.state, &mut self.log);
         let missing = takeover::missing(&self.maps, &self.state);
         self.pipeline.drain_whole(&mut self.maps.events, &mut self.state, &mut self.log);
         let mut out = Vec::new();
