@@ -76,6 +76,7 @@ fn a_protected_file_is_refused_by_every_name() -> Result<()> {
     })
 }
 
+/// Case B03.
 #[test]
 fn a_folder_above_a_protected_one_stays_where_it_is() -> Result<()> {
     Shared::with(|daemon| {
@@ -135,6 +136,7 @@ fn a_protected_file_cannot_be_changed() -> Result<()> {
     })
 }
 
+/// Cases A01, A05.
 #[test]
 fn a_refused_program_does_not_run_by_any_name() -> Result<()> {
     Shared::with(|daemon| {
@@ -158,6 +160,7 @@ fn a_refused_program_does_not_run_by_any_name() -> Result<()> {
     })
 }
 
+/// Case A12.
 #[test]
 fn a_refused_command_line_ends_before_its_first_instruction() -> Result<()> {
     Shared::with(|daemon| {
@@ -184,6 +187,7 @@ fn python(family: &str, call: &str) -> String {
     format!("exec python3 -c 'import socket; s = socket.socket(socket.{family}); s.{call}'")
 }
 
+/// Cases C01, C16.
 #[test]
 fn a_refused_address_is_not_reached() -> Result<()> {
     Shared::with(|daemon| {

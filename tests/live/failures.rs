@@ -85,6 +85,7 @@ fn without_root_it_says_how_to_start_it() -> Result<()> {
     nothing_is_pinned()
 }
 
+/// Case E08.
 #[test]
 fn without_the_bpf_security_module_it_says_what_to_add() -> Result<()> {
     let _machine = Shared::none()?;
@@ -98,6 +99,7 @@ fn without_the_bpf_security_module_it_says_what_to_add() -> Result<()> {
     nothing_is_pinned()
 }
 
+/// Case E08.
 #[test]
 fn without_type_information_it_says_what_the_kernel_lacks() -> Result<()> {
     let _machine = Shared::none()?;
@@ -144,6 +146,7 @@ fn without_a_daemon_questions_are_refused() -> Result<()> {
     Ok(())
 }
 
+/// Case E18.
 #[test]
 fn a_second_daemon_is_refused_whatever_its_folders() -> Result<()> {
     Shared::with(|daemon| {
@@ -225,6 +228,7 @@ fn wait_until_events_find_no_room(place: &Place) -> Result<()> {
     }
 }
 
+/// Case E12.
 #[test]
 fn a_disk_that_fills_and_has_room_again_costs_only_what_is_counted() -> Result<()> {
     const LOAD: [&str; 7] = ["load", "--op", "create-unlink", "--files", "8000", "--distinct", "8000"];
@@ -409,6 +413,7 @@ fn forges_nothing(daemon: &Daemon, run: &SessionRun) -> Result<()> {
     Ok(())
 }
 
+/// Case E13.
 #[test]
 fn hostile_bytes_forge_neither_a_log_line_nor_a_terminal() -> Result<()> {
     Shared::with(|daemon| {

@@ -40,7 +40,7 @@ impl Drop for Outsider {
 }
 
 /// Tries something as a session of this agent; gives the error's number.
-fn tried(daemon: &mut Daemon, agent: &str, words: &[&str]) -> Result<(u64, SessionRun)> {
+pub fn tried(daemon: &mut Daemon, agent: &str, words: &[&str]) -> Result<(u64, SessionRun)> {
     let dir = work_dir()?;
     let mut args = vec!["try"];
     args.extend(words);
@@ -111,6 +111,7 @@ impl<'a> Case<'a> {
     }
 }
 
+/// Cases B06, D12.
 #[test]
 fn a_process_outside_is_not_looked_into() -> Result<()> {
     Shared::with(|daemon| {
@@ -154,6 +155,7 @@ fn a_child_of_its_own_can_be_traced() -> Result<()> {
     })
 }
 
+/// Case E01.
 #[test]
 fn agentwatch_cannot_be_signalled() -> Result<()> {
     Shared::with(|daemon| {
@@ -181,6 +183,7 @@ fn agentwatch_cannot_be_signalled() -> Result<()> {
     })
 }
 
+/// Cases A04, B15, B17, B23.
 #[test]
 fn nothing_is_mounted() -> Result<()> {
     Shared::with(|daemon| {
@@ -206,6 +209,7 @@ fn nothing_is_mounted() -> Result<()> {
     })
 }
 
+/// Cases A04, D07.
 #[test]
 fn there_is_no_other_root() -> Result<()> {
     Shared::with(|daemon| {
@@ -220,6 +224,7 @@ fn there_is_no_other_root() -> Result<()> {
     })
 }
 
+/// Case E05.
 #[test]
 fn no_module_is_loaded() -> Result<()> {
     Shared::with(|daemon| {
@@ -232,6 +237,7 @@ fn no_module_is_loaded() -> Result<()> {
     })
 }
 
+/// Cases E03, E05.
 #[test]
 fn bpf_is_not_used() -> Result<()> {
     Shared::with(|daemon| {
@@ -241,6 +247,7 @@ fn bpf_is_not_used() -> Result<()> {
     })
 }
 
+/// Cases C09, C18.
 #[test]
 fn raw_packets_are_not_sent() -> Result<()> {
     Shared::with(|daemon| {
@@ -253,6 +260,7 @@ fn raw_packets_are_not_sent() -> Result<()> {
     })
 }
 
+/// Case B18.
 #[test]
 fn disks_and_memory_are_not_opened() -> Result<()> {
     Shared::with(|daemon| {
@@ -267,6 +275,7 @@ fn disks_and_memory_are_not_opened() -> Result<()> {
     })
 }
 
+/// Cases B17, D09, D10, D13.
 #[test]
 fn delegates_are_not_asked() -> Result<()> {
     Shared::with(|daemon| {
@@ -300,6 +309,7 @@ fn delegates_are_not_asked() -> Result<()> {
     })
 }
 
+/// Cases E03, E06, E12, E19.
 #[test]
 fn what_is_agentwatchs_own_is_left_alone() -> Result<()> {
     Shared::with(|daemon| {

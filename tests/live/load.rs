@@ -120,12 +120,14 @@ fn nothing_is_lost_of_different_files() -> Result<()> {
     none_lost(&["load", "--files", "10000", "--rate", "2000", "--distinct", "10000"])
 }
 
+/// Case D05.
 #[test]
 fn nothing_is_lost_of_short_lives() -> Result<()> {
     none_lost(&["load", "--op", "create-unlink", "--files", "6000", "--rate", "2000", "--distinct", "100"])
 }
 
 /// The log is slower than this on an emulated machine; what is lost must then be in the sum.
+/// Case E11.
 #[test]
 fn did_is_events_and_counts_and_losses() -> Result<()> {
     Shared::with(|daemon| {

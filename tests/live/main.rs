@@ -5,6 +5,10 @@
 
 mod agent;
 mod attribution;
+mod catalogue_escape;
+mod catalogue_exec;
+mod catalogue_files;
+mod catalogue_network;
 mod changes;
 mod enforcement;
 mod failures;

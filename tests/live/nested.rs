@@ -83,6 +83,7 @@ fn pairs(wanted: &[(&str, &str)]) -> Vec<(String, String)> {
     wanted.iter().map(|(agent, rule)| ((*agent).to_owned(), (*rule).to_owned())).collect()
 }
 
+/// Cases D19, E19.
 #[test]
 fn what_is_inside_a_session_is_held_to_the_rules_of_both() -> Result<()> {
     with_files("enforce", |daemon, dir| {

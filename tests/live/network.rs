@@ -11,6 +11,7 @@ exact! {
     tcp_fast_open: ["tcp-fast-open", "--port", "47005"],
     udp_connected: ["udp-connect", "--port", "47006"],
     udp_without_connection: ["udp-send", "--port", "47007"],
+    /// Case C05.
     udp_many_in_one_call: ["udp-sendmmsg", "--port", "47010"],
     unix_stream: ["unix-stream"],
     unix_seqpacket: ["unix-seqpacket"],
@@ -19,5 +20,6 @@ exact! {
     unix_by_a_relative_name: ["unix-relative"],
     vsock: ["vsock", "--port", "47020"],
     io_uring: ["io-uring", "--port", "47030"],
+    /// Case D03.
     io_uring_by_its_workers: ["io-uring", "--workers", "--port", "47031"],
 }

@@ -10,6 +10,7 @@ const POLICY: &str = "version: 1\nagents:\n  test: {owner: tests@example.com}\n"
 /// The same with something to be judged.
 const JUDGED: &str = "version: 1\nagents:\n  test: {owner: tests@example.com, mode: recommend}\n";
 
+/// Cases E08, E17.
 #[test]
 fn a_kernel_that_runs_no_loops_observes_and_judges_nothing() -> Result<()> {
     let _machine = Shared::none()?;

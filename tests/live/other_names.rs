@@ -112,6 +112,7 @@ fn behind(words: &[&str], command: &Command) -> Command {
     behind
 }
 
+/// Case B15.
 #[test]
 fn a_protected_folder_is_refused_wherever_it_is_mounted() -> Result<()> {
     Shared::with(|daemon| {
@@ -159,6 +160,7 @@ fn what_is_below_another_mount_of_the_root_is_known() -> Result<()> {
     })
 }
 
+/// Cases A04, A20, B17.
 #[test]
 fn in_another_mount_namespace_and_root_it_is_the_same_thing() -> Result<()> {
     Shared::with(|daemon| {
@@ -204,6 +206,7 @@ os.set_inheritable(folder, True)
 os.environ['FOLDER'] = f'/proc/self/fd/{folder}'
 os.execvp(sys.argv[2], sys.argv[2:])";
 
+/// Cases A04, B15.
 #[test]
 fn a_mount_that_is_nowhere_is_no_way_in() -> Result<()> {
     Shared::with(|daemon| {

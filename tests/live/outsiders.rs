@@ -36,6 +36,7 @@ fn what_others_do_is_not_in_the_log() -> Result<()> {
     })
 }
 
+/// Case D06.
 #[test]
 fn who_gets_the_pid_of_an_ended_session_is_an_outsider() -> Result<()> {
     Shared::with(|daemon| {

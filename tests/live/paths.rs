@@ -10,11 +10,13 @@ use tests::truth::Bytes;
 use crate::exact;
 
 exact! {
+    /// Case B22.
     hostile_names: ["odd-names"],
     more_than_32_components: ["deep", "60"],
     long_names: ["deep", "10", "--len", "255"],
     /// 100 names of 60 bytes: over 4,096 bytes, within the 128 components that are followed.
     more_than_4096_bytes: ["deep", "100", "--len", "60"],
+    /// Case F02.
     renamed_while_open: ["open-renamed"],
     removed_while_open: ["open-deleted"],
     many_spellings_of_one_file: ["spellings"],
@@ -22,6 +24,7 @@ exact! {
     through_a_bind_mount: ["mount-bind"],
 }
 
+/// Case E14.
 #[test]
 fn what_is_too_deep_says_that_names_are_missing() -> Result<()> {
     Shared::with(|daemon| {

@@ -102,6 +102,7 @@ fn write(dir: &Path, name: &str, text: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Case E09.
 #[test]
 fn what_was_done_last_is_in_force() -> Result<()> {
     let machine = Shared::none()?;
@@ -237,6 +238,7 @@ print(rounds, wrong)
 /// Policies that follow each other in the test of reloads.
 const TURNS: usize = 40;
 
+/// Case E10.
 #[test]
 fn no_moment_is_without_a_policy_and_no_event_is_judged_by_two() -> Result<()> {
     Shared::with(|daemon| {

@@ -116,7 +116,7 @@ rules:
     deny: {{connect: ['resource:payments-db']}}
     message: ask payments-oncall
   - name: {NO_PROGRAMS}
-    deny: {{exec: [/usr/bin/dropdb, '/usr/lib/postgresql/*/bin/dropdb']}}
+    deny: {{exec: ['/usr/lib/postgresql/*/bin/dropdb']}}
 ",
             self.socket("sockets").display()
         )

@@ -14,14 +14,21 @@ use crate::exact;
 exact! {
     fork_and_exec: ["fork-exec", "5"],
     a_session_of_its_own: ["setsid"],
+    /// Case A18.
     vfork: ["vfork-exec"],
+    /// Case D07.
     a_new_pid_namespace: ["pidns"],
+    /// Case D05.
     a_fork_storm: ["fork-storm", "300"],
+    /// Case A16.
     odd_arguments: ["exec-args", "2000", "--hostile"],
     /// More than one record holds, less than the bound of 2 MiB.
+    /// Case A16.
     long_arguments: ["exec-args", "1500000"],
     a_script_by_its_interpreter: ["script"],
+    /// Case A17.
     exec_by_another_thread: ["exec-thread"],
+    /// Case D03.
     the_first_thread_ends_before_the_others: ["leader-exits"],
 }
 
@@ -48,6 +55,7 @@ fn a_session_begins_and_ends_once() -> Result<()> {
     })
 }
 
+/// Case D01.
 #[test]
 fn a_reparented_grandchild_stays() -> Result<()> {
     Shared::with(|daemon| {
@@ -61,6 +69,7 @@ fn a_reparented_grandchild_stays() -> Result<()> {
     })
 }
 
+/// Case D02.
 #[test]
 fn a_child_of_another_parent_stays() -> Result<()> {
     Shared::with(|daemon| {
@@ -75,6 +84,7 @@ fn a_child_of_another_parent_stays() -> Result<()> {
     })
 }
 
+/// Case D03.
 #[test]
 fn threads_act_under_their_own_ids() -> Result<()> {
     Shared::with(|daemon| {
@@ -119,6 +129,7 @@ fn a_deadly_signal_is_told_and_passed_on() -> Result<()> {
     })
 }
 
+/// Case E14.
 #[test]
 fn arguments_past_the_bound_are_said_to_be_cut() -> Result<()> {
     Shared::with(|daemon| {
@@ -146,6 +157,7 @@ fn a_program_in_memory_is_named() -> Result<()> {
     })
 }
 
+/// Case D06.
 #[test]
 fn a_reused_pid_is_another_process() -> Result<()> {
     Shared::with(|daemon| {

@@ -43,6 +43,7 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Cases D18, E07, F07.
 #[test]
 fn by_its_program() -> Result<()> {
     Shared::with(|daemon| {

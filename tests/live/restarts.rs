@@ -70,6 +70,7 @@ pub fn is_creation(event: &Event, path: &str) -> bool {
     event.kind == Kind::FileCreate && event.file.as_ref().is_some_and(|file| file.path.0 == path)
 }
 
+/// Cases D17, E22.
 #[test]
 fn a_killed_daemon_is_followed_by_one_that_knows_its_sessions() -> Result<()> {
     let machine = Shared::none()?;
@@ -148,6 +149,7 @@ fn a_damaged_end_is_put_aside_and_nothing_else_is_lost() -> Result<()> {
     Ok(())
 }
 
+/// Case F07.
 #[test]
 fn without_a_daemon_a_command_does_not_run() -> Result<()> {
     let machine = Shared::none()?;
@@ -198,6 +200,7 @@ impl Before {
     }
 }
 
+/// Case D17.
 #[test]
 fn what_ran_before_is_adopted_whole() -> Result<()> {
     const CHILDREN: u32 = 50;
@@ -218,6 +221,7 @@ fn what_ran_before_is_adopted_whole() -> Result<()> {
     Ok(())
 }
 
+/// Cases E22, F08.
 #[test]
 fn rules_stay_in_force_without_a_daemon() -> Result<()> {
     let _machine = Shared::none()?;

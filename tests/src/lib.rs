@@ -1,6 +1,8 @@
 //! What the live tests need: a scripted actor, a scripted model server, a real agent, and the daemon's harness.
 
 pub mod act;
+#[cfg(test)]
+mod catalogue;
 pub mod claude;
 pub mod compare;
 pub mod daemon;
@@ -8,4 +10,5 @@ pub mod log;
 pub mod model_server;
 pub mod policy;
 pub mod session;
+pub mod tries;
 pub mod truth;

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, UnmountFlags};
 
+use super::io_uring::Operation;
 use super::record::Recorder;
 
 /// Attempts at what guards are about.
@@ -75,6 +76,17 @@ pub enum Attempt {
     Remove { path: PathBuf },
     /// Gives something another name
     Rename { path: PathBuf, to: PathBuf },
+    /// Does something by a ring of io_uring
+    Ring {
+        /// By the kernel's worker threads
+        #[arg(long)]
+        workers: bool,
+        /// By a thread of the kernel that takes what is in the ring
+        #[arg(long)]
+        watched: bool,
+        #[command(subcommand)]
+        what: Operation,
+    },
 }
 
 impl Act {
@@ -120,6 +132,7 @@ impl Attempt {
             Self::Create { path } => OpenOptions::new().write(true).create_new(true).open(path).map(drop),
             Self::Remove { path } => std::fs::remove_file(path),
             Self::Rename { path, to } => std::fs::rename(path, to),
+            Self::Ring { workers, watched, what } => what.attempt(*workers, *watched),
         }
     }
 }

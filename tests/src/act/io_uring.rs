@@ -1,10 +1,11 @@
 //! Acts through io_uring: no system call names what they do.
 
 use std::ffi::CString;
+use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Subcommand;
@@ -40,13 +41,82 @@ impl Ring {
     /// # Safety
     /// What `entry` points to must live until this returns.
     unsafe fn call(&mut self, entry: squeue::Entry) -> Result<i32> {
+        // SAFETY: the caller's promise.
+        let result = unsafe { self.result_of(entry) }?;
+        ensure!(result >= 0, "the operation failed: {}", io::Error::from_raw_os_error(-result));
+        Ok(result)
+    }
+
+    /// The same, whatever the result is.
+    ///
+    /// # Safety
+    /// As [`Self::call`].
+    unsafe fn result_of(&mut self, entry: squeue::Entry) -> Result<i32> {
         let entry = entry.flags(self.flags);
         // SAFETY: the caller's promise: the operation is complete when this function returns.
         unsafe { self.ring.submission().push(&entry) }.context("the ring is full")?;
         self.ring.submit_and_wait(1).context("io_uring_enter failed")?;
-        let result = self.ring.completion().next().context("no completion")?.result();
-        ensure!(result >= 0, "the operation failed: {}", std::io::Error::from_raw_os_error(-result));
-        Ok(result)
+        Ok(self.ring.completion().next().context("no completion")?.result())
+    }
+}
+
+/// One operation by a ring.
+#[derive(Subcommand)]
+pub enum Operation {
+    /// Opens a file for writing
+    Open { path: PathBuf },
+    /// Removes a file
+    Unlink { path: PathBuf },
+    /// Renames a file
+    Rename { path: PathBuf, to: PathBuf },
+    /// Connects to a port of 127.0.0.1
+    Connect { port: u16 },
+}
+
+impl Operation {
+    /// Does it by a worker of the kernel, by a thread of it that watches the ring, or by this thread.
+    pub fn attempt(&self, workers: bool, watched: bool) -> io::Result<()> {
+        let mut builder = IoUring::builder();
+        if watched {
+            builder.setup_sqpoll(1000);
+        }
+        let flags = if workers { squeue::Flags::ASYNC } else { squeue::Flags::empty() };
+        let mut ring = Ring { ring: builder.build(4)?, flags };
+        let cwd = types::Fd(libc::AT_FDCWD);
+        let names = match self {
+            Self::Open { path } | Self::Unlink { path } => vec![c_path(path)],
+            Self::Rename { path, to } => vec![c_path(path), c_path(to)],
+            Self::Connect { .. } => Vec::new(),
+        };
+        let names: Vec<CString> = names.into_iter().collect::<Result<_>>().map_err(io::Error::other)?;
+        let name = |index: usize| names.get(index).map_or(std::ptr::null(), |name| name.as_ptr());
+        let port = if let Self::Connect { port } = self { *port } else { 0 };
+        let (family, kind) = (rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM);
+        let (socket, address) = (rustix::net::socket(family, kind, None)?, loopback(port));
+        let entry = match self {
+            Self::Open { .. } => opcode::OpenAt::new(cwd, name(0)).flags(libc::O_WRONLY).build(),
+            Self::Unlink { .. } => opcode::UnlinkAt::new(cwd, name(0)).build(),
+            Self::Rename { .. } => opcode::RenameAt::new(cwd, name(0), cwd, name(1)).build(),
+            Self::Connect { .. } => {
+                opcode::Connect::new(types::Fd(socket.as_raw_fd()), (&raw const address).cast(), ADDRESS_LEN)
+                    .build()
+            }
+        };
+        // SAFETY: names, socket and address live to the end of this function.
+        let result = unsafe { ring.result_of(entry) }.map_err(io::Error::other)?;
+        if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(()) }
+    }
+}
+
+/// Bytes of an IPv4 address as the kernel takes it.
+const ADDRESS_LEN: libc::socklen_t = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+
+fn loopback(port: u16) -> libc::sockaddr_in {
+    libc::sockaddr_in {
+        sin_family: rustix::net::AddressFamily::INET.as_raw(),
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes([127, 0, 0, 1]) },
+        sin_zero: [0; 8],
     }
 }
 
@@ -106,14 +176,9 @@ fn connect(rec: &Recorder, ring: &mut Ring, port: u16) -> Result<()> {
     let (family, kind) = (rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM);
     let socket = rustix::net::socket_with(family, kind, rustix::net::SocketFlags::CLOEXEC, None)
         .context("no socket")?;
-    let address = libc::sockaddr_in {
-        sin_family: family.as_raw(),
-        sin_port: port.to_be(),
-        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes([127, 0, 0, 1]) },
-        sin_zero: [0; 8],
-    };
-    let len = libc::socklen_t::try_from(size_of_val(&address)).context("a length")?;
-    let entry = opcode::Connect::new(types::Fd(socket.as_raw_fd()), (&raw const address).cast(), len).build();
+    let address = loopback(port);
+    let entry =
+        opcode::Connect::new(types::Fd(socket.as_raw_fd()), (&raw const address).cast(), ADDRESS_LEN).build();
     // SAFETY: the address lives to the end of this function.
     unsafe { ring.call(entry) }.context("connect")?;
     // A worker may find that it must wait and try again, and the kernel asks its hooks each time.
