@@ -6,9 +6,8 @@ use agentwatch::event::{Event, Verdict};
 use anyhow::{Result, ensure};
 use tests::compare::json_lines;
 use tests::daemon::Daemon;
-use tests::session::SessionRun;
-
 use tests::policy::with_policy;
+use tests::session::SessionRun;
 
 /// Folder that the policies here are about.
 const FOLDER: &str = "/srv/aw-changes";
@@ -37,19 +36,24 @@ pub fn fails(daemon: &mut Daemon, text: &str) -> Result<Vec<Event>> {
     Ok(denied)
 }
 
-#[test]
-fn only_what_has_content_can_be_emptied() -> Result<()> {
+/// An empty folder, and a policy whose one rule keeps the agent `held` from an operation there.
+fn kept_from(op: &str, path: &str) -> Result<String> {
     let _ = fs::remove_dir_all(FOLDER);
     fs::create_dir_all(FOLDER)?;
-    let policy = format!(
+    Ok(format!(
         "version: 1
 agents:
   test: {{owner: tests@example.com}}
   held: {{owner: tests@example.com, mode: enforce}}
 rules:
-  - {{name: kept, agents: [held], deny: {{delete: ['{FOLDER}']}}}}
+  - {{name: kept, agents: [held], deny: {{{op}: ['{path}']}}}}
 "
-    );
+    ))
+}
+
+#[test]
+fn only_what_has_content_can_be_emptied() -> Result<()> {
+    let policy = kept_from("delete", FOLDER)?;
     with_policy(&policy, |daemon| {
         let file = format!("{FOLDER}/f");
         passes(daemon, &format!("> {file}"))?;
@@ -116,17 +120,7 @@ rules:
 
 #[test]
 fn attributes_are_kept_as_well_as_content() -> Result<()> {
-    let _ = fs::remove_dir_all(FOLDER);
-    fs::create_dir_all(FOLDER)?;
-    let policy = format!(
-        "version: 1
-agents:
-  test: {{owner: tests@example.com}}
-  held: {{owner: tests@example.com, mode: enforce}}
-rules:
-  - {{name: kept, agents: [held], deny: {{write: ['{FOLDER}/f']}}}}
-"
-    );
+    let policy = kept_from("write", &format!("{FOLDER}/f"))?;
     with_policy(&policy, |daemon| {
         for name in ["f", "free"] {
             fs::write(format!("{FOLDER}/{name}"), name)?;

@@ -111,24 +111,28 @@ impl SelfTests {
         Some(host_event(Kind::SelfTest, Some(report.sentence())))
     }
 
+    /// The last one; before the first has ended one that proved nothing.
+    fn latest(&self) -> Report {
+        match &self.last {
+            Some((_, report)) => report.clone(),
+            None => Report::without_outcomes(Some("the first one has not ended yet".to_owned())),
+        }
+    }
+
     /// As the control API gives the last one.
     #[must_use]
     pub fn view(&self) -> SelfTestView {
-        match &self.last {
-            Some((_, report)) if self.needs.judged => report.view(),
-            _ => SelfTestView {
-                skipped: Some(
-                    "no agent is judged by the policy in force: there is nothing to prove".to_owned(),
-                ),
-                ..SelfTestView::default()
-            },
+        if self.needs.judged {
+            return self.latest().view();
         }
+        let why = "no agent is judged by the policy in force: there is nothing to prove";
+        SelfTestView { skipped: Some(why.to_owned()), ..SelfTestView::default() }
     }
 
     /// Corrects what a policy's rules and guards are said to be: what is not proved is not enforced.
     pub fn correct(&self, view: &mut PolicyView) {
         view.self_test = self.view();
-        let Some((_, report)) = &self.last else { return };
+        let report = self.latest();
         let is_claimed = |status: Standing| matches!(status, Standing::Enforced | Standing::Partly);
         for (rule, about) in view.rules.iter_mut().zip(&self.needs.rules) {
             for (subject, why) in report.unproved_of(about.iter().copied()) {
@@ -271,4 +275,53 @@ pub fn alone(kernel: &mut Kernel, paths: &Paths) -> Result<Report, StartError> {
     processes
         .map(|mut processes| selftest::perform(&mut processes, paths))
         .map_err(|error: KernelError| error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What is said of a policy with a rule and a guard that are claimed, with nothing proved yet.
+    fn corrected(judged: bool) -> PolicyView {
+        let status = if judged { "enforced" } else { "observed" };
+        let mut view: PolicyView = serde_json::from_value(json!({
+            "version": 2, "hash": "h", "since": "", "origin": "applied", "files": [],
+            "self_test": {"results": []},
+            "agents": [{"name": "a", "mode": "enforce", "guards": [{"guard": "mount", "status": status}]}],
+            "rules": [{"name": "r", "says": "deny", "file": "f", "line": 1, "status": status, "reasons": []}],
+        }))
+        .unwrap();
+        let tests = SelfTests {
+            bell: Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC).unwrap()),
+            needs: Needs {
+                judged,
+                needed: Vec::new(),
+                rules: vec![vec![Subject::Op(crate::event::Op::Read)]],
+            },
+            running: None,
+            waiting: Vec::new(),
+            last: None,
+            began_ns: 0,
+        };
+        tests.correct(&mut view);
+        view
+    }
+
+    #[test]
+    fn before_the_first_one_has_ended_nothing_is_claimed() {
+        let view = corrected(true);
+        assert!(
+            view.rules.iter().all(|rule| rule.status == Standing::NotEnforced && rule.reasons.len() == 1)
+        );
+        let guards = || view.agents.iter().flat_map(|agent| &agent.guards);
+        assert!(guards().all(|guard| guard.status == Standing::NotEnforced && guard.reason.is_some()));
+        assert!(view.self_test.skipped.is_none() && view.self_test.results.iter().all(|one| !one.proved));
+        let observed = corrected(false);
+        assert!(
+            observed.rules.iter().all(|rule| rule.status == Standing::Observed && rule.reasons.is_empty())
+        );
+        assert!(observed.self_test.skipped.is_some());
+    }
 }

@@ -24,12 +24,11 @@ impl Patterns {
         Self { nfa, roots, aliases: Aliases::default(), known: None }
     }
 
-    /// From now on paths of this kind have these other names, too, where they are read as texts of another kind, the
-    /// number of which this gives. Once for all patterns.
-    pub fn set_aliases(&mut self, kind: usize, aliases: Vec<Alias>) -> usize {
+    /// From now on paths of this kind have these other names, too, where they are read as texts of another kind: that
+    /// which follows all others. Once for all patterns.
+    pub fn set_aliases(&mut self, kind: usize, aliases: Vec<Alias>) {
         self.aliases = Aliases::new(kind, aliases);
         self.known = Some((kind, self.nfa.root()));
-        self.roots.len()
     }
 
     /// Which of them patterns follow that are marked from now on.

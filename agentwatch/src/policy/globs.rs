@@ -11,9 +11,8 @@ impl Policy {
         let resources = self.resources.iter().flat_map(|resource| {
             resource.files.iter().chain(resource.connect.iter().filter_map(AddressPattern::path))
         });
-        let protected = self.agents.iter().flat_map(|agent| self.protected(agent));
-        let protected = protected
-            .flat_map(|one| one.paths.iter().chain(one.more.iter().filter_map(AddressPattern::path)));
+        let protected =
+            self.agents.iter().flat_map(|agent| self.protected(agent)).flat_map(|one| one.globs());
         scopes.flat_map(globs_of).chain(resources).chain(protected)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use agentwatch_common::rules::guard;
 
-use super::{AddressPattern, Agent, Canary, Guard, Mode, Operation, Policy, Target, address::AddressKind};
+use super::{AddressPattern, Agent, Canary, Guard, Mode, Operation, Policy, Target};
 use crate::event::Op;
 use crate::matcher::{GlobError, PathGlob};
 
@@ -158,14 +158,10 @@ pub struct Protected<'p> {
     pub more: &'p [AddressPattern],
 }
 
-impl Protected<'_> {
+impl<'p> Protected<'p> {
     /// All paths.
-    pub fn globs(&self) -> impl Iterator<Item = &PathGlob> {
-        let more = self.more.iter().filter_map(|pattern| match pattern.kind() {
-            AddressKind::UnixPath(glob) => Some(glob),
-            _ => None,
-        });
-        self.paths.iter().chain(more)
+    pub fn globs(&self) -> impl Iterator<Item = &'p PathGlob> + use<'p> {
+        self.paths.iter().chain(self.more.iter().filter_map(AddressPattern::path))
     }
 
     fn covers(&self, operation: &Operation) -> bool {

@@ -10,7 +10,6 @@ use super::{COMMANDS, KINDS, PATHS};
 use crate::event::Op;
 use crate::matcher::{ByteSet, CommandGlob, Follow, Mark, PathGlob, Patterns as Marked, Piece};
 use crate::places::Places;
-use crate::policy::address::AddressKind;
 use crate::policy::compile::order as winning_order;
 use crate::policy::{
     Action, AddressPattern, Entry, Patterns, Policy, Protected, Resource, Rule, SINKS, Scope, TERMINALS, What,
@@ -182,7 +181,7 @@ impl<'p> Marks<'p> {
                 Patterns::Paths(entries) => flat(policy, entries, |resource| &resource.files)
                     .for_each(|glob| self.patterns.insert_folders_above(PATHS, glob, mark)),
                 Patterns::Addresses(entries) => flat(policy, entries, |resource| &resource.connect)
-                    .filter_map(socket)
+                    .filter_map(AddressPattern::path)
                     .for_each(|glob| self.patterns.insert_folders_above(PATHS, glob, mark)),
                 Patterns::Commands(_) => {}
             }
@@ -214,7 +213,9 @@ impl<'p> Marks<'p> {
                 }
             }
             Patterns::Addresses(entries) => {
-                for glob in flat(policy, entries, |resource| &resource.connect).filter_map(socket) {
+                for glob in
+                    flat(policy, entries, |resource| &resource.connect).filter_map(AddressPattern::path)
+                {
                     self.patterns.insert_path(PATHS, glob, mark);
                 }
             }
@@ -244,13 +245,6 @@ fn class_number(classes: &[About]) -> u32 {
 
 fn literal(text: &str) -> Vec<Piece> {
     text.bytes().map(|byte| Piece::One(ByteSet::of(byte))).collect()
-}
-
-fn socket(pattern: &AddressPattern) -> Option<&PathGlob> {
-    match pattern.kind() {
-        AddressKind::UnixPath(glob) => Some(glob),
-        _ => None,
-    }
 }
 
 fn flat<'p, T>(
