@@ -19,7 +19,7 @@ use crate::cmd;
 use crate::daemon::{Daemon, TURN};
 
 /// How long the log may take to have everything.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What is measured: name, words for `aw-act`, and the numbers of operations whose difference counts.
 pub const OPERATIONS: [Operation; 5] = [
@@ -35,9 +35,10 @@ pub const OPERATIONS: [Operation; 5] = [
 pub struct Operation {
     /// Its name in the table.
     pub name: &'static str,
-    words: &'static [&'static str],
-    few: u64,
-    many: u64,
+    /// For `aw-act`.
+    pub(super) words: &'static [&'static str],
+    pub(super) few: u64,
+    pub(super) many: u64,
 }
 
 /// What watches while it is measured.
@@ -53,6 +54,8 @@ pub enum Setting {
     BareAgain,
     /// auditd.
     Audited,
+    /// The process is in a session whose agent is held to so many rules.
+    Rules(u32),
 }
 
 /// A figure.
@@ -102,39 +105,51 @@ pub fn measure(quick: bool) -> Result<()> {
 }
 
 #[derive(Clone, Copy)]
-struct Bench<'a> {
-    folder: &'a Path,
-    rounds: u32,
+pub(super) struct Bench<'a> {
+    /// In memory.
+    pub folder: &'a Path,
+    /// How often each figure is taken: the middle one counts.
+    pub rounds: u32,
 }
 
 /// One run of an operation's loop.
 #[derive(Debug, Clone, Copy, Default)]
-struct Run {
-    instructions: u64,
-    events: u64,
-    lost: u64,
+pub(super) struct Run {
+    /// Of the whole machine.
+    pub instructions: u64,
+    /// In the log.
+    pub events: u64,
+    /// By the log's own account.
+    pub lost: u64,
 }
 
 impl Bench<'_> {
     fn all(&self, setting: Setting, mut run: impl FnMut(&Operation, u64) -> Result<Run>) -> Result<()> {
-        for operation in &OPERATIONS {
-            step(&format!("{}, {setting:?}", operation.name));
-            let mut costs = Vec::new();
-            for _ in 0..self.rounds {
-                // Folders that grew in the first run would make the second one cheaper or dearer.
-                let (few, many) = (run(operation, operation.few)?, run(operation, operation.many)?);
-                costs.push(operation.difference(setting, few, many));
-            }
-            costs.sort_by(|a, b| a.instructions.total_cmp(&b.instructions));
-            let lost = costs.iter().map(|cost| cost.lost).sum();
-            let middle = costs.into_iter().nth(self.rounds as usize / 2).context("nothing was measured")?;
-            Found::Cost(Cost { lost, ..middle }).tell()?;
+        OPERATIONS.iter().try_for_each(|operation| self.one(operation, setting, &mut run))
+    }
+
+    /// Measures one operation, and tells what it costs.
+    pub fn one(
+        &self,
+        operation: &Operation,
+        setting: Setting,
+        mut run: impl FnMut(&Operation, u64) -> Result<Run>,
+    ) -> Result<()> {
+        step(&format!("{}, {setting:?}", operation.name));
+        let mut costs = Vec::new();
+        for _ in 0..self.rounds {
+            // Folders that grew in the first run would make the second one cheaper or dearer.
+            let (few, many) = (run(operation, operation.few)?, run(operation, operation.many)?);
+            costs.push(operation.difference(setting, few, many));
         }
-        Ok(())
+        costs.sort_by(|a, b| a.instructions.total_cmp(&b.instructions));
+        let lost = costs.iter().map(|cost| cost.lost).sum();
+        let middle = costs.into_iter().nth(self.rounds as usize / 2).context("nothing was measured")?;
+        Found::Cost(Cost { lost, ..middle }).tell()
     }
 
     /// The actor's command line for N operations.
-    fn words(&self, operation: &Operation, n: u64) -> Command {
+    pub fn words(&self, operation: &Operation, n: u64) -> Command {
         let folder = self.folder.join("work");
         let mut command = Command::new("aw-act");
         command.arg("--dir").arg(folder).args(operation.words).arg(n.to_string());
@@ -170,12 +185,13 @@ fn run(mut actor: Command, drain: impl FnOnce() -> Result<()>) -> Result<Run> {
     Ok(Run { instructions: after.saturating_sub(before), ..Run::default() })
 }
 
-fn plain(actor: Command) -> Result<Run> {
+/// Runs the actor where nothing watches, or watches others.
+pub(super) fn plain(actor: Command) -> Result<Run> {
     run(actor, || Ok(()))
 }
 
 /// Runs the actor in a session, until the end of the session is in the log.
-fn in_session(daemon: &Daemon, folder: &Path, actor: Command) -> Result<Run> {
+pub(super) fn in_session(daemon: &Daemon, folder: &Path, actor: Command) -> Result<Run> {
     let mut log = LogReader::at_end(&daemon.log(), folder)?;
     let mut command = daemon.agentwatch(&["exec", "--agent", "bench", "--"]);
     command.arg(actor.get_program()).args(actor.get_args());
@@ -197,7 +213,7 @@ fn in_session(daemon: &Daemon, folder: &Path, actor: Command) -> Result<Run> {
 }
 
 /// An empty folder, and nothing left to write from the one before.
-fn fresh(folder: &Path) -> Result<()> {
+pub(super) fn fresh(folder: &Path) -> Result<()> {
     crate::cache::remove(folder)?;
     crate::paths::make_dir(folder)?;
     cmd::quiet(&mut cmd::command("sync")?)

@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: what agentwatch costs, in instructions of a guest, beside what auditd costs.
 //!
-//! The host boots two guests and prints the tables; this same program measures inside them, and says what it
+//! The host boots guests and prints the tables; this same program measures inside them, and says what it
 //! found as one JSON object a line.
 
 mod audit;
@@ -10,6 +10,7 @@ mod load;
 mod log;
 mod memory;
 mod report;
+mod rules;
 
 use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,6 +50,8 @@ pub struct Args {
 enum Measure {
     /// Instructions per operation.
     Cost,
+    /// Instructions by the number of rules.
+    Rules,
     /// Losses under load, and memory.
     Load,
 }
@@ -77,6 +80,7 @@ impl Found {
 pub fn main(args: &Args) -> Result<i32> {
     match args.guest {
         Some(Measure::Cost) => cost::measure(args.quick).map(|()| 0),
+        Some(Measure::Rules) => rules::measure(args.quick).map(|()| 0),
         Some(Measure::Load) => {
             load::measure(args.quick).and_then(|()| memory::measure(args.quick)).map(|()| 0)
         }
@@ -87,7 +91,7 @@ pub fn main(args: &Args) -> Result<i32> {
 fn on_host(args: &Args) -> Result<()> {
     let programs = Programs::build(&[Program::Agentwatch, Program::Act, Program::Xtask])?;
     let (mut found, mut result) = (Vec::new(), Ok(()));
-    for measure in [Measure::Cost, Measure::Load] {
+    for measure in [Measure::Cost, Measure::Rules, Measure::Load] {
         if args.only.is_none_or(|only| only == measure) && result.is_ok() {
             result = in_guest(args, measure, &programs, &mut found);
         }
@@ -99,18 +103,22 @@ fn on_host(args: &Args) -> Result<()> {
 }
 
 fn in_guest(args: &Args, measure: Measure, programs: &Programs, found: &mut Vec<Found>) -> Result<()> {
-    let counts = measure == Measure::Cost;
+    let (name, cpus, packages): (_, _, &[&str]) = match measure {
+        Measure::Cost => ("cost", 1, &["auditd"]),
+        Measure::Rules => ("rules", 1, &["gcc", "libc6-dev", "make"]),
+        Measure::Load => ("load", 2, &[]),
+    };
     let mut command: Vec<String> = ["xtask", "bench", "--guest"].map(str::to_owned).to_vec();
-    command.push(if counts { "cost" } else { "load" }.to_owned());
+    command.push(name.to_owned());
     command.extend(args.quick.then(|| "--quick".to_owned()));
     let spec = VmSpec {
         kernel: args.kernel.clone(),
-        cpus: if counts { 1 } else { 2 },
+        cpus,
         // Losses too are counted where time is instructions: what an emulated CPU does in a second of ours says
         // nothing, and would differ with each run.
         icount: true,
         memory_mb: 4096,
-        packages: if counts { vec!["auditd".to_owned()] } else { Vec::new() },
+        packages: packages.iter().copied().map(str::to_owned).collect(),
         command,
         timeout: PATIENCE,
         agentwatch: Some(programs.folder().to_owned()),

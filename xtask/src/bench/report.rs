@@ -4,11 +4,16 @@ use super::Found;
 use super::cost::{Cost, OPERATIONS, Setting};
 use super::load::Load;
 use super::memory::Memory;
+use super::rules::{BUILD, NUMBERS, OPEN, USUAL};
 
 /// What a process outside any session may pay, in percent of the bare operation.
 const OUTSIDE_TARGETS: [(&str, f64); 2] = [("open + close", 8.0), ("fork + exec + wait", 1.0)];
 /// What agentwatch may add inside a session, as a share of what auditd adds.
 const INSIDE_TARGET: f64 = 0.1;
+/// How much the cost of a decision may differ with the number of rules, in percent.
+const FLAT_PERCENT: f64 = 10.0;
+/// What a session held to the usual number of rules may pay, in percent of the bare operation.
+const RULES_TARGETS: [(&str, f64); 2] = [(OPEN.name, 40.0), (BUILD.name, 3.0)];
 /// What the daemon may have resident, in KiB.
 const MEMORY_TARGET_KIB: u64 = 64 * 1024;
 /// Events a second at which nothing may be lost.
@@ -30,6 +35,7 @@ pub fn text(kernel: &str, found: &[Found]) -> String {
     let mut text = format!("\nagentwatch on Linux {kernel}\n");
     if !costs.is_empty() {
         text += &cost_table(&costs);
+        text += &rules_table(&costs).unwrap_or_default();
     }
     if !loads.is_empty() {
         text += &load_table(&loads);
@@ -85,6 +91,38 @@ fn cost_rows(operation: &str, costs: &[&Cost]) -> Option<String> {
         text += &format!("    bare once more, after agentwatch: {drift:+.1} %, which is noise\n");
     }
     text += &notes(costs);
+    Some(text)
+}
+
+/// `None` where rules were not measured.
+fn rules_table(costs: &[&Cost]) -> Option<String> {
+    let of = |operation, setting| {
+        let mut found = costs.iter().filter(|cost| cost.operation == operation && cost.setting == setting);
+        found.next().map(|cost| cost.instructions)
+    };
+    let rules = NUMBERS.map(|number| of(OPEN.name, Setting::Rules(number)));
+    let [fewest, .., most] = rules;
+    let (fewest, most) = (fewest?, most?);
+    let mut text =
+        "\nBy the number of rules; judging is counted without the daemon, building with it\n\n".to_owned();
+    text += &row(["operation", "bare", "1 rule", "1,000", "10,000", "", "", ""]);
+    for operation in [OPEN.name, BUILD.name] {
+        let cells = NUMBERS.map(|number| of(operation, Setting::Rules(number)));
+        let [one, usual, many] = cells.map(|cost| cost.map_or_else(|| "-".to_owned(), grouped));
+        text += &row([operation, &grouped(of(operation, Setting::Bare)?), &one, &usual, &many, "", "", ""]);
+    }
+    let differs = (most / fewest - 1.0) * 100.0;
+    text += &verdict(
+        differs <= FLAT_PERCENT,
+        &format!("10,000 rules {differs:+.1} % over one, at most {FLAT_PERCENT} %"),
+    );
+    for (operation, limit) in RULES_TARGETS {
+        let percent = (of(operation, Setting::Rules(USUAL))? / of(operation, Setting::Bare)? - 1.0) * 100.0;
+        text += &verdict(
+            percent <= limit,
+            &format!("{operation}: {percent:+.1} % with {USUAL} rules, at most {limit} %"),
+        );
+    }
     Some(text)
 }
 
@@ -212,6 +250,29 @@ mod tests {
         assert!(good.contains("reached:     inside/auditd 0.078, at most 0.1"), "{good}");
         let bad = text("6.1", &found(6600.0, 40_000.0));
         assert_eq!(bad.matches("NOT REACHED").count(), 2, "{bad}");
+    }
+
+    #[test]
+    fn rules_are_held_against_the_bare_operation_and_each_other() {
+        let cost = |operation: &str, setting, instructions| {
+            let operation = operation.to_owned();
+            Found::Cost(Cost { operation, setting, instructions, events: 0.0, lost: 0 })
+        };
+        let found = |many| {
+            [
+                cost(OPEN.name, Setting::Bare, 6000.0),
+                cost(OPEN.name, Setting::Rules(1), 8000.0),
+                cost(OPEN.name, Setting::Rules(1_000), 8100.0),
+                cost(OPEN.name, Setting::Rules(10_000), many),
+                cost(BUILD.name, Setting::Bare, 1e9),
+                cost(BUILD.name, Setting::Rules(1_000), 1.04e9),
+            ]
+        };
+        let good = text("6.1", &found(8200.0));
+        assert!(good.contains("reached:     10,000 rules +2.5 % over one"), "{good}");
+        assert!(good.contains("reached:     open + close, judged: +35.0 %"), "{good}");
+        assert!(good.contains("NOT REACHED: make, one file of C: +4.0 %"), "{good}");
+        assert!(text("6.1", &found(9000.0)).contains("NOT REACHED: 10,000 rules +12.5 %"));
     }
 
     #[test]
