@@ -260,7 +260,8 @@ pub const VIEWS: u32 = 2_048;
 /// How the automaton of the rules reads: one value for each slot.
 ///
 /// Paths are read as they are written, from the root down, with a slash before each name (`/` alone is the empty
-/// text). Command lines are read as [`crate::maps::Automaton`] reads them. From a state of [`RuleStates`] and a byte the
+/// text). Command lines are read as [`crate::maps::Automaton`] reads them. Sockets without a path are read as
+/// [`SOCKET_ABSTRACT`] or [`SOCKET_VSOCK`] and what is said there. From a state of [`RuleStates`] and a byte the
 /// next state is that of the step at `base + class[byte]` of [`RuleSteps`] where the step is that state's own, else the
 /// state's `default`. State [`RuleAutomaton::DEAD`] has no way out and accepts the set 0.
 #[repr(C)]
@@ -272,9 +273,18 @@ pub struct RuleAutomaton {
     pub start_known: u32,
     /// Where command lines begin.
     pub start_command: u32,
+    /// Where sockets without a path begin.
+    pub start_socket: u32,
     /// Class of each byte.
     pub class: [u8; 256],
 }
+
+/// What the text of an abstract Unix socket begins with; its name follows.
+pub const SOCKET_ABSTRACT: u8 = 0;
+/// What the text of a vsock address begins with; context id and port follow, four bytes each in network order.
+pub const SOCKET_VSOCK: u8 = 1;
+/// Bytes of such a text at most: that of the longest abstract name, whose NUL byte in front is the first.
+pub const SOCKET_TEXT_BYTES: u32 = 108;
 
 impl RuleAutomaton {
     /// No way on from here, and no match.

@@ -231,6 +231,13 @@ impl Court {
         (self.on_set(set, bit(op::RUN), 0), end)
     }
 
+    /// Judges operations on a socket without a path, by a text of `len` bytes at the beginning of the tail.
+    #[inline(never)]
+    pub fn on_socket(&self, record: &Record, len: u32, ops: Ops) -> Judgement {
+        let Some(automaton) = Automaton::of(self.slot()) else { return self.undecided() };
+        self.on_set(automaton.read_socket(record, len), ops, 0)
+    }
+
     /// Judges operations on what a set of patterns covers. For those in `explicit` the default does not count.
     #[inline(always)]
     pub fn on_set(&self, set: u32, ops: Ops, explicit: Ops) -> Judgement {

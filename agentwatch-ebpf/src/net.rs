@@ -7,7 +7,7 @@ use agentwatch_common::{
     kind::RecordKind,
     offsets::MISSING,
     record::{ADDRESS_BYTES, NetBody},
-    rules::op,
+    rules::{SOCKET_ABSTRACT, SOCKET_TEXT_BYTES, SOCKET_VSOCK, op},
 };
 use aya_ebpf::{helpers::generated::bpf_probe_read_kernel, macros::lsm, programs::LsmContext};
 
@@ -201,11 +201,19 @@ fn judge_address(
             address.add(8).cast::<[u8; 16]>().read_volatile(),
         )
     };
+    let binds = kind.raw() == RecordKind::NetBind.raw();
     // IPv4 takes a send to an address of no family for one of its own.
-    let sends = kind.raw() == RecordKind::NetSend.raw() || kind.raw() == RecordKind::NetBind.raw();
+    let sends = kind.raw() == RecordKind::NetSend.raw() || binds;
     let family = if given == 0 && sends { socket.family } else { given };
+    if family == AF_UNIX {
+        // A path is judged as the file that is made, and when somebody listens there.
+        return on_abstract(court, record, body, ops_of(kind)).unwrap_or(Judgement::NONE);
+    }
+    if family == AF_VSOCK {
+        return on_vsock(court, record, body, kind);
+    }
     // A port that the kernel chooses is nobody's to deny; it is looked at when somebody listens there.
-    let chosen = kind.raw() == RecordKind::NetBind.raw() && port == 0;
+    let chosen = binds && port == 0;
     if given == 0 && !sends || chosen {
         return Judgement::NONE;
     }
@@ -219,9 +227,51 @@ fn judge_address(
         AF_INET6 => {
             court.on_endpoint(record, &Endpoint { family: 6, address: v6, port, protocol }, ops_of(kind))
         }
-        AF_UNIX => Judgement::NONE,
         _ => court.on_set(0, ops_of(kind), 0),
     }
+}
+
+/// Judges the abstract name in the fixed part of a record; nothing where there is none.
+#[inline(always)]
+fn on_abstract(court: &Court, record: &Record, body: *mut NetBody, ops: Ops) -> Option<Judgement> {
+    // SAFETY: inside the body, which is valid scratch memory.
+    let (len, first) = unsafe {
+        let address: *const u8 = (&raw const (*body).address).cast();
+        ((&raw const (*body).address_len).read_volatile(), address.add(2).read_volatile())
+    };
+    // The family alone asks the kernel to choose a name.
+    if len <= 2 || first != SOCKET_ABSTRACT {
+        return None;
+    }
+    let len = at_most(u64::from(len) - 2, SOCKET_TEXT_BYTES.into()) as u32;
+    // SAFETY: so many bytes into the tail, from the body.
+    unsafe {
+        let from = (&raw const (*body).address).cast::<u8>().add(2);
+        bpf_probe_read_kernel(record.tail().cast(), SOCKET_TEXT_BYTES, from.cast());
+    }
+    Some(court.on_socket(record, len, ops))
+}
+
+/// Judges the vsock address in the fixed part of a record.
+#[inline(always)]
+fn on_vsock(court: &Court, record: &Record, body: *mut NetBody, kind: RecordKind) -> Judgement {
+    // SAFETY: all inside the body, which is valid scratch memory; `address` is aligned to 8.
+    let (port, cid) = unsafe {
+        let address: *const u8 = (&raw const (*body).address).cast();
+        (address.add(4).cast::<u32>().read_volatile(), address.add(8).cast::<u32>().read_volatile())
+    };
+    // As with other ports that the kernel chooses.
+    if kind.raw() == RecordKind::NetBind.raw() && port == VSOCK_PORT_ANY {
+        return Judgement::NONE;
+    }
+    let tail = record.tail();
+    // SAFETY: the beginning of the tail.
+    unsafe {
+        tail.write(SOCKET_VSOCK);
+        tail.add(1).cast::<[u8; 4]>().write(cid.to_be_bytes());
+        tail.add(5).cast::<[u8; 4]>().write(port.to_be_bytes());
+    }
+    court.on_socket(record, 9, ops_of(kind))
 }
 
 /// Copies an address of kernel memory; one longer than any real one is cut, and its length tells.
@@ -245,11 +295,13 @@ fn report_socket(member: &Member, kind: RecordKind, socket: &Socket, end: End) -
     let Some(record) = Record::take::<NetBody>(member, kind) else { return Court::unseen(&court) };
     let body = begin(&record, socket);
     let mut judgement = Judgement::NONE;
+    let mut unknown = false;
     match socket.family {
         AF_UNIX => judgement = unix_address(&record, body, socket.sk, &court, ops_of(kind)),
         AF_VSOCK => {
             let from = if end == End::Local { offset!(vsock_local_addr) } else { offset!(vsock_remote_addr) };
-            if from != MISSING as usize {
+            unknown = from == MISSING as usize;
+            if !unknown {
                 copy_address(body, socket.sk.wrapping_add(from), VSOCK_ADDRESS_BYTES);
             }
         }
@@ -259,11 +311,14 @@ fn report_socket(member: &Member, kind: RecordKind, socket: &Socket, end: End) -
     if socket.family != AF_UNIX
         && let Some(court) = &court
     {
-        judgement = judge_address(court, &record, body, socket, kind);
+        judgement =
+            if unknown { court.undecided() } else { judge_address(court, &record, body, socket, kind) };
     }
     record.finish(member, kind, &judgement)
 }
 
+/// A port that the kernel is to choose.
+const VSOCK_PORT_ANY: u32 = u32::MAX;
 /// Size of `struct sockaddr_vm`.
 const VSOCK_ADDRESS_BYTES: i32 = 16;
 
@@ -282,7 +337,10 @@ fn unix_address(
     let place = Place::read(sk.wrapping_add(offset!(unix_sock_path)));
     if place.dentry.is_null() {
         return match court {
-            Some(court) => court.on_set(0, ops, 0),
+            Some(court) => match on_abstract(court, record, body, ops) {
+                Some(judgement) => judgement,
+                None => court.on_set(0, ops, 0),
+            },
             None => Judgement::NONE,
         };
     }

@@ -5,7 +5,7 @@ use agentwatch_common::{
         MATCH_COMMAND_BYTES, NAME_BYTES, PATH_COMPONENTS, RULE_PATH_BYTES, RULE_STATES, RULE_STEPS,
         TAIL_BYTES,
     },
-    rules::{RuleAutomaton, RuleState, RuleStates, RuleStep, RuleSteps},
+    rules::{RuleAutomaton, RuleState, RuleStates, RuleStep, RuleSteps, SOCKET_TEXT_BYTES},
 };
 
 use crate::{
@@ -129,7 +129,38 @@ impl Automaton {
         let end = if reading.end == 0 { len } else { reading.end.into() };
         (self.set(reading.state), end)
     }
+
+    /// The set of patterns that cover a socket without a path: `len` bytes of text at the beginning of the tail.
+    #[inline(always)]
+    pub fn read_socket(self, record: &Record, len: u32) -> u32 {
+        // SAFETY: a valid map value.
+        let state = unsafe { (&raw const (*self.head).start_socket).read_volatile() };
+        let mut reading = SocketReading { automaton: self, text: record.tail(), len, state };
+        repeat(SOCKET_TEXT_BYTES, socket_byte, &mut reading);
+        self.set(reading.state)
+    }
 }
+
+/// The text of a socket that is being read.
+struct SocketReading {
+    automaton: Automaton,
+    text: *mut u8,
+    len: u32,
+    state: u32,
+}
+
+/// The next byte of it.
+#[inline(never)]
+extern "C" fn socket_byte(index: u32, reading: &mut SocketReading) -> i64 {
+    if index >= reading.len {
+        return 1;
+    }
+    // SAFETY: masked to the tail; the verifier checks it.
+    let byte = unsafe { reading.text.add((index & (NAME_BYTES as u32 - 1)) as usize).read_volatile() };
+    reading.state = reading.automaton.next(reading.state, byte);
+    0
+}
+const _: () = assert!(NAME_BYTES.is_power_of_two() && SOCKET_TEXT_BYTES <= NAME_BYTES as u32);
 
 /// A path that is being read.
 struct PathReading {

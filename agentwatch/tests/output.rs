@@ -146,6 +146,7 @@ fn full(seq: u64) -> Event {
             peer_address: Some(text("/run/%FF")),
             peer_address_encoding: Some(Encoding::Percent),
             peer_port: Some(1),
+            peer_name: None,
             local_address: Some(text("@%FF")),
             local_address_encoding: Some(Encoding::Percent),
             local_port: Some(2),

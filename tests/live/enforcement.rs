@@ -26,18 +26,18 @@ fn protected() -> Result<String> {
     Ok(file)
 }
 
-fn session(daemon: &mut Daemon, agent: &str, script: &str) -> Result<SessionRun> {
+pub fn session(daemon: &mut Daemon, agent: &str, script: &str) -> Result<SessionRun> {
     let command = daemon.exec_as(agent, ["sh", "-c", script]);
     daemon.run_session(command)
 }
 
 /// Events of a session with this verdict.
-fn judged(run: &SessionRun, verdict: Verdict) -> Vec<&Event> {
+pub fn judged(run: &SessionRun, verdict: Verdict) -> Vec<&Event> {
     run.own().filter(|event| event.verdict == verdict).collect()
 }
 
 /// Runs a script that must fail with EPERM, by one refusal of this rule; gives its event.
-fn refused(daemon: &mut Daemon, script: &str, rule: &str) -> Result<Event> {
+pub fn refused(daemon: &mut Daemon, script: &str, rule: &str) -> Result<Event> {
     let run = session(daemon, "strict", script)?;
     let said = format!("`{script}`: {} {}{}", run.status, run.stderr, json_lines(&run.events));
     ensure!(
@@ -183,7 +183,7 @@ fn a_refused_command_line_ends_before_its_first_instruction() -> Result<()> {
 }
 
 /// A script that connects, or listens.
-fn python(family: &str, call: &str) -> String {
+pub fn python(family: &str, call: &str) -> String {
     format!("exec python3 -c 'import socket; s = socket.socket(socket.{family}); s.{call}'")
 }
 

@@ -15,6 +15,7 @@ mod failures;
 mod files;
 mod guards;
 mod load;
+mod names;
 mod nested;
 mod network;
 mod older;
@@ -27,6 +28,7 @@ mod processes;
 mod recognition;
 mod restarts;
 mod selftest;
+mod sockets;
 
 use anyhow::Result;
 use tests::compare::{same_acts, same_processes};

@@ -32,7 +32,7 @@ agents:
   by-user: {owner: tests@example.com, match: [{user: [nobody]}]}
   by-cgroup: {owner: tests@example.com, match: [{cgroup: ['/aw-live-*']}]}
   before: {owner: tests@example.com, match: [{exec: ['**/aw-before']}]}
-  strict: {owner: tests@example.com, mode: enforce, guards: {delegate: [/run/aw-broker.sock]}}
+  strict: {owner: tests@example.com, mode: enforce, guards: {delegate: [/run/aw-broker.sock, 'unix:@aw-broker']}}
   soft: {owner: tests@example.com, mode: recommend}
   open:
     owner: tests@example.com
@@ -59,6 +59,9 @@ rules:
   - name: everywhere
     agents: [open]
     deny: {delete: ['/srv/aw-prod'], read: ['/srv/aw-prod/f']}
+  - name: sockets
+    agents: [strict, soft]
+    deny: {connect: ['unix:@aw-prod*', 'vsock:*:54323-54324'], listen: ['unix:@aw-own*', 'vsock:*:54325']}
   - name: watched
     agents: [strict, soft]
     log: {read: ['/etc/hostname']}

@@ -6,6 +6,7 @@ mod catalogue;
 pub mod claude;
 pub mod compare;
 pub mod daemon;
+pub mod dns;
 pub mod log;
 pub mod model_server;
 pub mod policy;

@@ -1,6 +1,6 @@
 //! What was done to the network, in the words of the event.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use agentwatch_common::kind::RecordKind;
 
@@ -53,10 +53,18 @@ pub fn network_of(kind: RecordKind, act: &NetAct<'_>, cwd: &ObservedText, mounts
         peer_address: text(&peer),
         peer_address_encoding: encoding(&peer),
         peer_port: peer.port,
+        peer_name: None,
         local_address: text(&local),
         local_address_encoding: encoding(&local),
         local_port: local.port,
     }
+}
+
+/// The peer's address, where it is one of the Internet protocols.
+#[must_use]
+pub fn peer_of(network: &Network) -> Option<IpAddr> {
+    let peer = network.peer_address.as_ref().filter(|_| network.family.starts_with("ipv"))?;
+    peer.0.parse().ok()
 }
 
 /// The address that the record carries, read by its own family, which can differ from the socket's.

@@ -1,6 +1,6 @@
 //! The state that records change, and the events that they give.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
 
 use agentwatch_common::{
     kind::{Attribution as By, RecordKind},
@@ -62,6 +62,8 @@ pub struct Attribution {
     pub table: Arc<AgentTable>,
     /// The policies that judge.
     pub judges: Judges,
+    /// Names that addresses are known by.
+    pub peer_names: HashMap<IpAddr, Arc<str>>,
     /// All sessions.
     pub sessions: Sessions,
     /// Their processes.
@@ -85,6 +87,7 @@ impl Attribution {
             host,
             table,
             judges: Judges::default(),
+            peer_names: HashMap::new(),
             sessions,
             processes: Processes::default(),
             facts,
@@ -252,7 +255,8 @@ impl Attribution {
         let Some((kind, op)) = network::kind_of(record.kind) else { return };
         self.refresh_mounts(&[&act.path]);
         let cwd = Arc::clone(&self.process(&record.header, out).cwd);
-        let network = network::network_of(record.kind, act, &cwd.text, &self.mounts);
+        let mut network = network::network_of(record.kind, act, &cwd.text, &self.mounts);
+        network.peer_name = network::peer_of(&network).and_then(|peer| self.peer_names.get(&peer)).cloned();
         let mut event = self.event(&record.header, kind, op, out);
         event.network = Some(network);
         self.judge(&record.header, &mut event);

@@ -7,6 +7,7 @@ mod applied;
 mod facts;
 mod losses;
 mod mark;
+mod names;
 mod own;
 mod pipeline;
 mod policy;
@@ -87,6 +88,7 @@ pub struct Daemon {
     /// See [`policy::Loaded::modes`].
     modes: Arc<BTreeMap<u32, Mode>>,
     preparing: prepare::Preparing,
+    names: names::Names,
     watch: Option<watch::Watch>,
     last_upkeep_ns: u64,
     /// Something happened since sessions were saved. The kernel's tables know the essence meanwhile.
@@ -124,6 +126,7 @@ impl Daemon {
         self.answer(now);
         self.look_at_policies(now);
         self.take_self_test();
+        self.look_at_names();
         if now.saturating_sub(self.last_upkeep_ns) >= UPKEEP_NS {
             self.upkeep(now);
         }
@@ -154,6 +157,7 @@ impl Daemon {
             PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(self.preparing.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(self.self_tests.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.names.as_fd(), PollFlags::IN),
         ];
         polled
             .extend(self.watch.as_ref().map(|watch| PollFd::from_borrowed_fd(watch.as_fd(), PollFlags::IN)));
@@ -183,6 +187,7 @@ impl Daemon {
         if let Some(mut event) = self.pipeline.take_undecodable(&mut self.state, now) {
             self.log.append(&mut event);
         }
+        self.tend_names();
         self.log.tend(self.state.host.unix_ns(now));
         if std::mem::take(&mut self.unsaved) {
             self.save_sessions();

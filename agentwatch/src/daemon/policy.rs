@@ -4,10 +4,13 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
-    Daemon, applied, boot_ns, mark, own,
+    Daemon, applied, boot_ns, mark,
+    names::Names,
+    own,
     prepare::Ready,
     rules::{self, Compiled},
     selftest::Needs,
@@ -29,10 +32,15 @@ use crate::{
     },
     exit,
     kernel::{Abilities, KernelError, maps::Maps, rules::RuleMaps},
+    names::Orders,
     paths::Paths,
     places::Places,
-    policy::{self, Diagnostic, Guard, Mode, Policy, Problems, Source},
+    policy::{self, Diagnostic, Guard, Mode, Policy, Problems, Source, address::DnsName},
 };
+
+/// How long a new policy waits until it is known what its names stand for. What is not known by then is found out while it
+/// is in force.
+const PATIENCE_WITH_NAMES: Duration = Duration::from_secs(5);
 
 /// What the daemon is told of policies at its start.
 #[derive(Clone, Debug)]
@@ -43,6 +51,8 @@ pub(super) struct Wanted {
     pub at_most: Option<Mode>,
     /// The daemon's folders, which no session changes.
     pub paths: Paths,
+    /// Who follows names.
+    pub names: Orders,
 }
 
 /// A policy that was read and compiled.
@@ -111,6 +121,8 @@ impl Loaded {
         policy.own = own::own(&wanted.paths, wanted.path.as_deref())?;
         let places = surroundings::look(&policy)?;
         let loaded = Self::of(Arc::new(policy), places, origin)?;
+        let names: Vec<DnsName> = loaded.compiled.net.names().cloned().collect();
+        wanted.names.follow_too(&names, PATIENCE_WITH_NAMES);
         warn_of_users(&loaded.table);
         Ok(loaded)
     }
@@ -138,7 +150,8 @@ impl Loaded {
     /// # Errors
     /// The kernel cannot carry them out, and what is in force stays in force.
     pub fn bring_into_force(
-        &self,
+        mut self,
+        names: &mut Names,
         maps: &mut Maps,
         rule_maps: &mut RuleMaps,
         state: &mut Attribution,
@@ -148,9 +161,12 @@ impl Loaded {
         if let Some(lacking) = abilities.lacking_for_mode(self.strictest, &guards_in_force(&self.policy)) {
             return Err(KernelError::CannotEnforce { lacking });
         }
-        let version = rules::put_in_force(maps, rule_maps, &self.compiled, state.host.boot_unix_ns)?;
+        names.fill(&mut self.compiled.net, now_s());
+        let (version, slot) = rules::put_in_force(maps, rule_maps, &self.compiled, state.host.boot_unix_ns)?;
         state.judges.add(self.compiled.judge(version));
         maps.set_nested(&self.compiled.pairs)?;
+        names.came_into_force(&self.policy, self.compiled.net, slot);
+        state.peer_names = names.by_address();
         Ok(PolicyView {
             version,
             hash: Arc::clone(&self.compiled.hash),
@@ -165,6 +181,11 @@ impl Loaded {
             rules: standing::rules(&self.policy, abilities),
         })
     }
+}
+
+/// Seconds since boot.
+fn now_s() -> u64 {
+    boot_ns() / 1_000_000_000
 }
 
 /// The guards that are on for an agent whose rules are enforced.
@@ -222,6 +243,20 @@ impl Daemon {
         self.preparing.caller(why, applied::sources_of(apply.files), reply);
     }
 
+    /// Looks what names stand for now.
+    pub(super) fn look_at_names(&mut self) {
+        if self.names.look(&mut self.rule_maps, now_s()) {
+            self.state.peer_names = self.names.by_address();
+        }
+    }
+
+    /// Gives up what names stood for long ago.
+    pub(super) fn tend_names(&mut self) {
+        if self.names.tend(&mut self.rule_maps, now_s()) {
+            self.state.peer_names = self.names.by_address();
+        }
+    }
+
     /// Looks whether the files have changed, and whether a policy is ready.
     pub(super) fn look_at_policies(&mut self, now: u64) {
         if self.watch.as_mut().is_some_and(|watch| watch.has_changed(now)) {
@@ -248,7 +283,7 @@ impl Daemon {
                 continue;
             }
             let taken = match result {
-                Ok(Some(loaded)) => self.take_policy(&loaded).map_err(StartError::from),
+                Ok(Some(loaded)) => self.take_policy(loaded).map_err(StartError::from),
                 Ok(None) => continue,
                 Err(error) => Err(error),
             };
@@ -288,29 +323,34 @@ impl Daemon {
     }
 
     /// Puts another policy into force, and looks for its agents.
-    fn take_policy(&mut self, loaded: &Loaded) -> Result<(), KernelError> {
-        let (maps, rule_maps) = (&mut self.maps, &mut self.rule_maps);
-        self.in_force =
-            loaded.bring_into_force(maps, rule_maps, &mut self.state, &self.abilities, &self.wanted)?;
-        self.policy = Arc::clone(&loaded.policy);
-        self.places = Arc::clone(&loaded.places);
-        if let Err(error) = configure(maps, &loaded.table) {
+    fn take_policy(&mut self, loaded: Loaded) -> Result<(), KernelError> {
+        let (table, policy) = (Arc::clone(&loaded.table), Arc::clone(&loaded.policy));
+        let (places, modes, needs) = (Arc::clone(&loaded.places), loaded.modes(), loaded.needs.clone());
+        self.in_force = loaded.bring_into_force(
+            &mut self.names,
+            &mut self.maps,
+            &mut self.rule_maps,
+            &mut self.state,
+            &self.abilities,
+            &self.wanted,
+        )?;
+        (self.policy, self.places, self.modes) = (policy, places, modes);
+        self.note_needs(needs);
+        if let Err(error) = configure(&mut self.maps, &table) {
             // Its rules are in force, and nothing is gained by going back.
             let reason = format!("its rules are in force; what its agents are recognised by is not: {error}");
             tracing::error!("{reason}");
             let mut event = event(&self.state, &self.in_force, Kind::PolicyRefused, boot_ns(), reason);
             self.log.append(&mut event);
         }
-        self.state.table = Arc::clone(&loaded.table);
+        self.state.table = table;
         let mut out = Vec::new();
         let now = boot_ns();
-        mark::cover_cgroups(maps, &mut self.state, &mut self.numbers, now);
-        mark::adopt_running(maps, &mut self.state, &mut self.numbers, now, &mut out);
+        mark::cover_cgroups(&mut self.maps, &mut self.state, &mut self.numbers, now);
+        mark::adopt_running(&mut self.maps, &mut self.state, &mut self.numbers, now, &mut out);
         for mut event in out {
             self.log.append(&mut event);
         }
-        self.modes = loaded.modes();
-        self.note_needs(loaded);
         release_memory();
         Ok(())
     }

@@ -41,9 +41,10 @@ impl Daemon {
         }
     }
 
-    /// What is in force, corrected by what the self-test did not prove.
+    /// What is in force, with what is known of names now, corrected by what the self-test did not prove.
     fn policy_view(&self) -> Box<PolicyView> {
         let mut view = Box::new(self.in_force.clone());
+        self.names.describe(&mut view.rules);
         self.self_tests.correct(&mut view);
         view
     }

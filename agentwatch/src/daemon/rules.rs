@@ -1,6 +1,6 @@
 //! Bringing a policy into force.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use agentwatch_common::{
     maps::control,
@@ -20,7 +20,7 @@ use crate::{
         self, Mode, Pairs, Policy,
         compile::{
             Views, ViewsError,
-            net::{self, KnownNames, NetError, NetTables},
+            net::{NetError, NetRules, NetTables, PortRange},
             texts::{self, CompiledRules, TextsError},
         },
     },
@@ -44,7 +44,8 @@ pub enum CompileError {
 #[derive(Debug)]
 pub struct Compiled {
     texts: CompiledRules,
-    net: NetTables,
+    /// Addresses.
+    pub net: NetRules,
     /// What sessions inside others are judged by.
     pub pairs: Pairs,
     /// In which mode the agents are by whose number a process can be judged.
@@ -85,7 +86,7 @@ impl Compiled {
     fn of(policy: &Policy, places: &Places, pairs: Pairs) -> Result<Self, CompileError> {
         let views = Views::new(policy)?;
         let texts = texts::compile(policy, &views, places)?;
-        let net = net::compile(policy, &views, &KnownNames::new())?;
+        let net = NetRules::new(policy, &views)?;
         let hash = Arc::from(policy::hash(&policy.sources));
         let modes = policy.agents.iter().map(|agent| (agent_number(&agent.spec.name), agent.spec.mode));
         Ok(Self { texts, net, pairs, modes: Arc::new(modes.collect()), hash })
@@ -105,7 +106,7 @@ impl Compiled {
 }
 
 /// Puts a policy into force, whole: programs that begin before the last step are judged by the old one.
-/// Gives its version.
+/// Gives its version, and the half of the tables that it is in.
 ///
 /// # Errors
 /// The kernel refused, and the policy in force stays in force.
@@ -114,7 +115,7 @@ pub fn put_in_force(
     tables: &mut RuleMaps,
     compiled: &Compiled,
     boot_unix_ns: u64,
-) -> Result<u32, KernelError> {
+) -> Result<(u32, u32), KernelError> {
     let word = maps.word(control::POLICY)?;
     let slot = (word as u32 & (SLOTS - 1)) ^ 1;
     let version = (word >> control::POLICY_SHIFT) as u32 + 1;
@@ -124,13 +125,13 @@ pub fn put_in_force(
     maps.set_word(control::UNIX_OFFSET_NS, boot_unix_ns)?;
     maps.set_word(control::POLICY, u64::from(version) << control::POLICY_SHIFT | u64::from(slot))?;
     wait_for_programs();
-    Ok(version)
+    Ok((version, slot))
 }
 
 fn slot_tables(compiled: &Compiled) -> SlotTables<'_> {
     let mut automaton = AutomatonTables::empty();
     compiled.texts.write_automaton(&mut automaton.head, &mut automaton.states.0, &mut automaton.steps.0);
-    let net = &compiled.net;
+    let net = compiled.net.tables();
     let v4 = net.v4.iter().map(|one| {
         let mut address = [0; 16];
         address[..4].copy_from_slice(&one.address);
@@ -138,7 +139,8 @@ fn slot_tables(compiled: &Compiled) -> SlotTables<'_> {
     });
     let v6 =
         net.v6.iter().map(|one| Prefix { bits: one.bits, family: 6, address: one.address, set: one.set });
-    let list = |number: &u32| net.lists.get(*number as usize).copied().unwrap_or_default();
+    // Of two for the same address the later one counts.
+    let of_names = compiled.net.placed().map(|(address, set)| kernel_prefix(address, set));
     SlotTables {
         automaton,
         devices: &compiled.texts.devices,
@@ -148,20 +150,36 @@ fn slot_tables(compiled: &Compiled) -> SlotTables<'_> {
             .collect(),
         decisions: &compiled.texts.decisions,
         windows: &compiled.texts.windows,
-        prefixes: v4.chain(v6).collect(),
+        prefixes: v4.chain(v6).chain(of_names).collect(),
         net_views: net.views,
-        net_rows: (net.rows.iter().map(list))
-            .map(|list| NetRow { first: list.first, count: list.count })
-            .collect(),
-        net_ranges: (net.ranges.iter())
-            .map(|range| NetRange {
-                last: range.last,
-                pad: 0,
-                decision: Decision { choices: range.choices.map(in_force) },
-            })
-            .collect(),
+        net_rows: kernel_rows(net, 0),
+        net_ranges: net.ranges.iter().map(kernel_range).collect(),
         net_defaults: net.defaults.iter().copied().map(in_force).collect(),
     }
+}
+
+/// An address with its set, in the kernel's form.
+pub fn kernel_prefix(address: IpAddr, set: u32) -> Prefix {
+    match address {
+        IpAddr::V4(v4) => {
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&v4.octets());
+            Prefix { bits: 32, family: 4, address: bytes, set }
+        }
+        IpAddr::V6(v6) => Prefix { bits: 128, family: 6, address: v6.octets(), set },
+    }
+}
+
+/// Ranges of ports, in the kernel's form.
+pub fn kernel_range(range: &PortRange) -> NetRange {
+    NetRange { last: range.last, pad: 0, decision: Decision { choices: range.choices.map(in_force) } }
+}
+
+/// The rows from one on, in the kernel's form.
+pub fn kernel_rows(net: &NetTables, from: usize) -> Vec<NetRow> {
+    let list = |number: &u32| net.lists.get(*number as usize).copied().unwrap_or_default();
+    let rows = net.rows.get(from..).unwrap_or_default().iter().map(list);
+    rows.map(|list| NetRow { first: list.first, count: list.count }).collect()
 }
 
 /// As long as nobody can be asked, asking denies.

@@ -12,7 +12,7 @@ use std::{
 
 use rustix::event::EventfdFlags;
 
-use super::{Daemon, boot_ns, policy::Loaded, rules, start::StartError};
+use super::{Daemon, boot_ns, rules, start::StartError};
 use crate::{
     control::{
         Reply,
@@ -81,10 +81,9 @@ impl SelfTests {
     ///
     /// # Errors
     /// The process has no descriptors left, or the kernel's table is gone.
-    pub fn begin(maps: &Maps, paths: &Paths, loaded: &Loaded, version: u32) -> Result<Self, StartError> {
+    pub fn begin(maps: &Maps, paths: &Paths, needs: Needs, version: u32) -> Result<Self, StartError> {
         let bell = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let bell = Arc::new(bell.map_err(io::Error::from)?);
-        let needs = loaded.needs.clone();
         let mut last = None;
         if needs.judged {
             let report = selftest::perform(&mut maps.processes_again()?, paths);
@@ -163,8 +162,8 @@ impl AsFd for SelfTests {
 
 impl Daemon {
     /// Another policy is in force: what was proved for the one before holds until the next self-test, which comes soon.
-    pub(super) fn note_needs(&mut self, loaded: &Loaded) {
-        self.self_tests.needs = loaded.needs.clone();
+    pub(super) fn note_needs(&mut self, needs: Needs) {
+        self.self_tests.needs = needs;
     }
 
     /// Makes a self-test for a caller, who joins one that is under way.

@@ -77,15 +77,17 @@ fn standing(policy: &Policy, rule: &Rule, abilities: &Abilities) -> (Standing, V
     };
     milder(&told, "in the mode `recommend`: what it would refuse is told, and happens");
     milder(&observed, "in the mode `observe`: nothing is decided");
+    let assurance = super::names::assurance(policy, rule);
     let status = match (enforced.is_empty(), told.is_empty(), observed.is_empty()) {
         (false, ..) if !lacking.is_empty() => Standing::NotEnforced,
-        (false, true, true) => Standing::Enforced,
+        (false, true, true) if assurance.is_empty() => Standing::Enforced,
         (false, ..) => Standing::Partly,
         (true, false, _) => Standing::WouldDeny,
         (true, true, _) => Standing::Observed,
     };
     if status != Standing::Observed {
         reasons.extend(lacking);
+        reasons.extend(assurance);
         reasons.extend(half_done(policy, rule));
     }
     (status, reasons)

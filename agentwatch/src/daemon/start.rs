@@ -23,6 +23,7 @@ use super::{
     Daemon, boot_ns, boot_unix_ns,
     facts::{self, RunningHost},
     losses::Losses,
+    names::Names,
     pipeline::Pipeline,
     policy::{self, Loaded, Wanted},
     prepare::Preparing,
@@ -184,6 +185,7 @@ struct ComingUp {
     wanted: Wanted,
     watch: Option<Watch>,
     surroundings: Surroundings,
+    names: Names,
     loaded: Loaded,
     /// Why this policy, for the log.
     why: &'static str,
@@ -196,8 +198,13 @@ impl Daemon {
     pub(super) fn start(options: &Options) -> Result<Self, StartError> {
         // First: without root the state folder cannot be read, and that would be no help.
         kernel::check_host()?;
-        let wanted =
-            Wanted { path: options.policy.clone(), at_most: options.mode, paths: options.paths.clone() };
+        let names = Names::new(Names::follower()?);
+        let wanted = Wanted {
+            path: options.policy.clone(),
+            at_most: options.mode,
+            paths: options.paths.clone(),
+            names: names.orders().clone(),
+        };
         // Before they are read, so that no change is missed.
         let watch = options.policy.as_deref().and_then(|path| {
             let unwatched =
@@ -210,7 +217,7 @@ impl Daemon {
         let (log, _recovery) = Log::open(&options.paths.state, options.limits)?;
         let kernel = kernel::attach()?;
         let began_here = !kernel.taken_over;
-        let up = ComingUp { wanted, watch, surroundings, loaded, why, lock, log };
+        let up = ComingUp { wanted, watch, surroundings, names, loaded, why, lock, log };
         Self::begin(options, up, kernel).inspect_err(|_| {
             // Nobody would read what programs without a daemon tell.
             if began_here {
@@ -221,7 +228,7 @@ impl Daemon {
 
     /// Goes on with the kernel's side in place.
     fn begin(options: &Options, up: ComingUp, kernel: Kernel) -> Result<Self, StartError> {
-        let ComingUp { wanted, watch, surroundings, loaded, why, lock, mut log } = up;
+        let ComingUp { wanted, watch, surroundings, mut names, loaded, why, lock, mut log } = up;
         let Kernel { mut maps, abilities, taken_over, lock: host_lock } = kernel;
         let signals = Signals::new()?;
         let host = host()?;
@@ -232,11 +239,19 @@ impl Daemon {
         configure(&mut maps, &loaded.table)?;
         name_daemon(&mut maps)?;
         let mut rule_maps = maps.rules()?;
-        let in_force = loaded.bring_into_force(&mut maps, &mut rule_maps, &mut state, &abilities, &wanted)?;
+        let (policy, places) = (Arc::clone(&loaded.policy), Arc::clone(&loaded.places));
+        let (modes, needs) = (loaded.modes(), loaded.needs.clone());
+        let in_force = loaded.bring_into_force(
+            &mut names,
+            &mut maps,
+            &mut rule_maps,
+            &mut state,
+            &abilities,
+            &wanted,
+        )?;
 
         let programs = maps.programs();
-        let modes = loaded.modes();
-        let self_tests = SelfTests::begin(&maps, &options.paths, &loaded, in_force.version)?;
+        let self_tests = SelfTests::begin(&maps, &options.paths, needs, in_force.version)?;
         if options.strict {
             self_tests.strictly()?;
         }
@@ -287,13 +302,14 @@ impl Daemon {
             kernel_release: kernel_release()?,
             detach_on_exit: options.detach_on_exit,
             preparing: Preparing::start(wanted.clone(), options.paths.state.clone())?,
+            names,
             watch,
             wanted,
             in_force,
             self_tests,
             modes,
-            policy: loaded.policy,
-            places: loaded.places,
+            policy,
+            places,
             surroundings,
             last_upkeep_ns: now,
             unsaved: true,

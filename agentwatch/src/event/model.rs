@@ -201,6 +201,9 @@ pub struct Network {
     /// Port of the peer.
     #[serde(rename = "peer.port", default, skip_serializing_if = "Option::is_none")]
     pub peer_port: Option<u32>,
+    /// A name of the peer by which a rule of the policy covers it, where one is known.
+    #[serde(rename = "peer.name", default, skip_serializing_if = "Option::is_none")]
+    pub peer_name: Option<Arc<str>>,
     /// Local address, as `peer.address`.
     #[serde(rename = "local.address", default, skip_serializing_if = "Option::is_none")]
     pub local_address: Option<ObservedText>,

@@ -78,6 +78,7 @@ impl AutomatonTables {
             start_path: RuleAutomaton::DEAD,
             start_known: RuleAutomaton::DEAD,
             start_command: RuleAutomaton::DEAD,
+            start_socket: RuleAutomaton::DEAD,
             class: [0; 256],
         };
         // SAFETY: integers and arrays of integers, for all of which zero is a value.
@@ -174,16 +175,46 @@ impl RuleMaps {
             named("DECISIONS", self.decisions.insert(key, Shared(*decision), 0))?;
         }
         for prefix in &tables.prefixes {
-            let data =
-                PrefixKey { slot: slot as u8, family: prefix.family, pad: [0; 2], address: prefix.address };
-            let key = Key::new(PREFIX_FIXED_BITS + prefix.bits, Shared(data));
-            named("PREFIXES", self.prefixes.insert(&key, prefix.set, 0))?;
+            self.put_prefix(slot, prefix)?;
         }
         named("NET_VIEWS", self.net_views.set(slot, tables.net_views, 0))?;
         put("WINDOWS", &mut self.windows, slot * WINDOWS, WINDOWS, tables.windows)?;
         put("NET_ROWS", &mut self.net_rows, slot * NET_ROWS, NET_ROWS, &tables.net_rows)?;
         put("NET_RANGES", &mut self.net_ranges, slot * NET_RANGES, NET_RANGES, &tables.net_ranges)?;
         put("NET_DEFAULTS", &mut self.net_defaults, slot * NET_VIEWS * 2, NET_VIEWS * 2, &tables.net_defaults)
+    }
+
+    /// Adds ranges of ports and rows behind those of a slot that is in force: each with the index of the first.
+    ///
+    /// # Errors
+    /// The kernel refused, for want of room.
+    pub fn add_net(
+        &mut self,
+        slot: u32,
+        (first_range, ranges): (usize, &[NetRange]),
+        (first_row, rows): (usize, &[NetRow]),
+    ) -> Result<(), KernelError> {
+        put_from("NET_RANGES", &mut self.net_ranges, slot, NET_RANGES, (first_range, ranges))?;
+        put_from("NET_ROWS", &mut self.net_rows, slot, NET_ROWS, (first_row, rows))
+    }
+
+    /// Gives a network its set, in place of the one that it has.
+    ///
+    /// # Errors
+    /// The kernel refused, for want of memory or of room.
+    pub fn put_prefix(&mut self, slot: u32, prefix: &Prefix) -> Result<(), KernelError> {
+        named("PREFIXES", self.prefixes.insert(&prefix_key(slot, prefix), prefix.set, 0))
+    }
+
+    /// Takes a network out. One that is not there is no error.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn remove_prefix(&mut self, slot: u32, prefix: &Prefix) -> Result<(), KernelError> {
+        match self.prefixes.remove(&prefix_key(slot, prefix)) {
+            Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
+            other => named("PREFIXES", other),
+        }
     }
 
     /// Removes what an earlier policy left in a slot.
@@ -240,6 +271,26 @@ where
         named(name, array.set(index, Shared(*value), 0))?;
     }
     Ok(())
+}
+
+fn put_from<T: Copy>(
+    name: &'static str,
+    array: &mut Array<MapData, Shared<T>>,
+    slot: u32,
+    most: u32,
+    (first, values): (usize, &[T]),
+) -> Result<(), KernelError>
+where
+    Shared<T>: Pod,
+{
+    let first = u32::try_from(first).ok().filter(|first| first.saturating_add(values.len() as u32) <= most);
+    let first = first.ok_or(KernelError::TableFull { name, most })?;
+    put(name, array, slot * most + first, most - first, values)
+}
+
+fn prefix_key(slot: u32, prefix: &Prefix) -> Key<Shared<PrefixKey>> {
+    let data = PrefixKey { slot: slot as u8, family: prefix.family, pad: [0; 2], address: prefix.address };
+    Key::new(PREFIX_FIXED_BITS + prefix.bits, Shared(data))
 }
 
 fn named(name: &'static str, result: Result<(), MapError>) -> Result<(), KernelError> {

@@ -3,7 +3,7 @@
 use super::alias::{Alias, Aliases, Follow};
 use super::classes::Classes;
 use super::nfa::{Nfa, NodeId};
-use super::{CommandGlob, Mark, PathGlob, Piece, ScriptGlob, TooManyStates, minimise, subsets};
+use super::{ByteSet, CommandGlob, Mark, PathGlob, Piece, ScriptGlob, TooManyStates, minimise, subsets};
 
 /// Patterns, for texts of several kinds, each kind with a number.
 #[derive(Debug)]
@@ -72,6 +72,12 @@ impl Patterns {
     /// Marks command lines.
     pub fn insert_command(&mut self, kind: usize, glob: &CommandGlob, mark: Mark) {
         glob.sequences().for_each(|pieces| self.insert(kind, pieces, mark));
+    }
+
+    /// Marks texts of this byte and what a command pattern matches.
+    pub fn insert_command_after(&mut self, kind: usize, head: u8, glob: &CommandGlob, mark: Mark) {
+        let head = [Piece::One(ByteSet::of(head))];
+        glob.sequences().for_each(|pieces| self.insert(kind, &[&head, pieces].concat(), mark));
     }
 
     pub(super) fn insert_script(&mut self, kind: usize, glob: &ScriptGlob, mark: Mark) {

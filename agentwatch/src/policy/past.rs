@@ -265,7 +265,8 @@ fn target_of(
             };
             let ip: IpAddr = text.0.parse().ok()?;
             let port = port?.try_into().ok()?;
-            Some(Address::Ip { transport, ip: Some(ip), port, names: Vec::new() })
+            let names = network.peer_name.iter().map(|name| name.to_string()).collect();
+            Some(Address::Ip { transport, ip: Some(ip), port, names })
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::address::{AddressKind, DnsName, HostPattern};
 use super::{Address, AddressPattern, At, Policy, Resource};
 use crate::event::Op;
 use crate::matcher::{CommandGlob, PathGlob};
@@ -229,4 +230,18 @@ fn texts<T>(policy: &Policy, entries: &[Entry<T>], text: impl Fn(&T) -> &str) ->
         }
     };
     entries.iter().map(shown).collect()
+}
+
+impl Policy {
+    /// The names of hosts that a scope is about, in the order of the policy, some perhaps more than once.
+    pub fn names_in<'p>(&'p self, scope: &'p Scope) -> impl Iterator<Item = &'p DnsName> {
+        let patterns = scope.connect.iter().chain(&scope.listen).flat_map(|entry| match &entry.what {
+            What::Pattern(pattern) => std::slice::from_ref(pattern),
+            What::Resource(index) => self.resources.get(*index).map_or(&[][..], |one| &one.connect),
+        });
+        patterns.filter_map(|pattern| match pattern.kind() {
+            AddressKind::Ip { host: HostPattern::Name(name), .. } => Some(name),
+            _ => None,
+        })
+    }
 }

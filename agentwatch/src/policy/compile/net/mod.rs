@@ -5,6 +5,7 @@
 //! [`ANY_HOST`], which is looked at for every address: otherwise each of them would be in each set.
 
 mod build;
+mod names;
 mod patterns;
 mod ranges;
 #[cfg(test)]
@@ -15,7 +16,8 @@ use std::net::IpAddr;
 
 use agentwatch_common::rules::{CHOICES, Choice, RULE_NONE, Verdict, WindowTime};
 
-pub use self::build::compile;
+pub use self::build::{NetRules, compile};
+pub use self::names::{NAMED_ADDRESSES_MAX, NameChanges};
 use super::{TooManyChoices, ViewsError};
 use crate::event::Op;
 use crate::policy::address::{Transport, canonical};

@@ -1,11 +1,9 @@
 //! The patterns of all rules for addresses of the Internet protocols, one by one.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
-use super::KnownNames;
 use crate::event::Op;
-use crate::policy::address::{AddressKind, HostPattern, Network, Ports, Transport};
+use crate::policy::address::{AddressKind, DnsName, HostPattern, Network, Ports, Transport};
 use crate::policy::{AddressPattern, Entry, Patterns, Policy, Rule, Scope, What};
 
 /// What one pattern of a rule says of the ports of a host: alike for all hosts where it is the same number.
@@ -39,41 +37,65 @@ pub(super) struct Gathered {
     pub everywhere: Vec<ShapeId>,
     /// Patterns for certain hosts.
     pub networks: HashMap<Network, Vec<ShapeId>>,
+    /// Patterns for names, each once.
+    pub names: Vec<(DnsName, Vec<ShapeId>)>,
+    name_numbers: HashMap<DnsName, usize>,
 }
 
 impl Gathered {
-    /// Gathers the patterns of a policy; each name stands for the addresses that it is known for.
-    pub fn new(policy: &Policy, names: &KnownNames) -> Self {
+    /// Gathers the patterns of a policy.
+    pub fn new(policy: &Policy) -> Self {
         let mut gathered = Self::default();
         for (index, rule) in policy.rules.iter().enumerate() {
             for op in [Op::Connect, Op::Listen] {
-                gathered.rule(policy, names, (index, rule), op);
+                gathered.rule(policy, (index, rule), op);
             }
         }
         gathered
     }
 
-    fn rule(&mut self, policy: &Policy, names: &KnownNames, (index, rule): (usize, &Rule), op: Op) {
-        let about = hosts(policy, names, &rule.scope, op);
-        let unless = hosts(policy, names, &rule.unless, op);
-        let local_exception = unless.iter().any(|(host, ..)| host.is_some());
-        let is_local = about.iter().any(|(host, ..)| host.is_some());
+    fn rule(&mut self, policy: &Policy, (index, rule): (usize, &Rule), op: Op) {
+        let about = hosts(policy, &rule.scope, op);
+        let unless = hosts(policy, &rule.unless, op);
+        let local_exception = unless.iter().any(|(host, ..)| *host != HostPattern::Any);
+        let is_local = about.iter().any(|(host, ..)| *host != HostPattern::Any);
         for (all, unless) in [(about, false), (unless, true)] {
             for (host, transport, ports) in all {
                 let shape = self.number(Shape { rule: index, unless, op, transport, ports });
                 match host {
-                    Some(network) => self.networks.entry(network).or_default().push(shape),
-                    None if local_exception => self.everywhere.push(shape),
-                    None if unless => {
+                    HostPattern::Network(network) => self.networks.entry(network).or_default().push(shape),
+                    HostPattern::Name(name) => self.name(name, shape),
+                    HostPattern::Any if local_exception => self.everywhere.push(shape),
+                    HostPattern::Any if unless => {
                         self.anywhere.push(shape);
                         if is_local {
                             self.everywhere.push(shape);
                         }
                     }
-                    None => self.anywhere.push(shape),
+                    HostPattern::Any => self.anywhere.push(shape),
                 }
             }
         }
+    }
+
+    fn name(&mut self, name: DnsName, shape: ShapeId) {
+        let next = self.names.len();
+        let number = *self.name_numbers.entry(name.clone()).or_insert(next);
+        match self.names.get_mut(number) {
+            Some((_, shapes)) => shapes.push(shape),
+            None => self.names.push((name, vec![shape])),
+        }
+    }
+
+    /// The numbers of the patterns that cover a name in lower case.
+    pub fn names_of(&self, name: &str) -> impl Iterator<Item = usize> {
+        let mut at = Some(DnsName { name: name.to_owned(), below: false });
+        let candidates = std::iter::from_fn(move || {
+            let next = at.take()?;
+            at = next.name.split_once('.').map(|(_, rest)| DnsName { name: rest.to_owned(), below: true });
+            Some(next)
+        });
+        candidates.filter_map(|candidate| self.name_numbers.get(&candidate).copied())
     }
 
     fn number(&mut self, shape: Shape) -> ShapeId {
@@ -87,12 +109,12 @@ impl Gathered {
     }
 }
 
-/// A pattern's host (any without), transport and ports.
-type Host = (Option<Network>, Option<Transport>, Ports);
+/// A pattern's host, transport and ports.
+type Host = (HostPattern, Option<Transport>, Ports);
 
-fn hosts(policy: &Policy, names: &KnownNames, scope: &Scope, op: Op) -> Vec<Host> {
+fn hosts(policy: &Policy, scope: &Scope, op: Op) -> Vec<Host> {
     let Patterns::Addresses(entries) = scope.patterns(op) else { return Vec::new() };
-    entries.iter().flat_map(|entry| patterns(policy, entry)).flat_map(|one| hosts_of(one, names)).collect()
+    entries.iter().flat_map(|entry| patterns(policy, entry)).filter_map(host_of).collect()
 }
 
 fn patterns<'p>(policy: &'p Policy, entry: &'p Entry<AddressPattern>) -> &'p [AddressPattern] {
@@ -102,21 +124,9 @@ fn patterns<'p>(policy: &'p Policy, entry: &'p Entry<AddressPattern>) -> &'p [Ad
     }
 }
 
-fn hosts_of(pattern: &AddressPattern, names: &KnownNames) -> Vec<Host> {
-    let AddressKind::Ip { host, transport, ports } = pattern.kind() else { return Vec::new() };
-    let one = |network| (network, *transport, ports.clone());
-    match host {
-        HostPattern::Any => vec![one(None)],
-        HostPattern::Network(network) => vec![one(Some(*network))],
-        HostPattern::Name(name) => names
-            .iter()
-            .filter(|(known, _)| name.matches(known))
-            .flat_map(|(_, addresses)| addresses)
-            .map(|address| one(Some(single(*address))))
-            .collect(),
+fn host_of(pattern: &AddressPattern) -> Option<Host> {
+    match pattern.kind() {
+        AddressKind::Ip { host, transport, ports } => Some((host.clone(), *transport, ports.clone())),
+        _ => None,
     }
-}
-
-fn single(address: IpAddr) -> Network {
-    Network::new(address.to_canonical(), 128)
 }

@@ -26,6 +26,37 @@ fn tables(policy: &Policy, names: &KnownNames) -> (Views, NetTables) {
     (views, tables)
 }
 
+/// The tables as they are kept while what is known of names changes.
+fn followed(policy: &Policy, views: &Views, steps: &[&KnownNames]) -> NetTables {
+    let mut rules = NetRules::new(policy, views).unwrap();
+    let mut tables = rules.tables().clone();
+    for known in steps {
+        let changes = rules.update(known);
+        assert_eq!((changes.undecided, changes.dropped), (0, 0));
+        assert_eq!((changes.ranges_from, changes.rows_from), (tables.ranges.len(), tables.rows.len()));
+        tables.ranges.extend_from_slice(&rules.tables().ranges[changes.ranges_from..]);
+        tables.rows.extend_from_slice(&rules.tables().rows[changes.rows_from..]);
+        tables.lists.clone_from(&rules.tables().lists);
+        let gone = changes.gone.iter().map(|address| (*address, rules.own_set(*address)));
+        let put = changes.put.iter().map(|(address, set)| (*address, Some(*set)));
+        for (address, set) in gone.chain(put) {
+            tables.v4.retain(|one| one.bits < 32 || IpAddr::from(one.address) != address);
+            tables.v6.retain(|one| one.bits < 128 || IpAddr::from(one.address) != address);
+            match (address, set) {
+                (IpAddr::V4(v4), Some(set)) => {
+                    tables.v4.push(Prefix4 { bits: 32, address: v4.octets(), set });
+                }
+                (IpAddr::V6(v6), Some(set)) => {
+                    tables.v6.push(Prefix6 { bits: 128, address: v6.octets(), set });
+                }
+                (_, None) => {}
+            }
+        }
+    }
+    assert_eq!(rules.update(steps.last().unwrap()).put, [], "nothing has changed");
+    tables
+}
+
 /// The number of the rule that the evaluator finds, as the tables number it, and the verdict's.
 fn reference(policy: &Policy, names: &KnownNames, agent: &str, attempt: Attempt) -> (u16, u8) {
     // Names stand for the host that is really meant.
@@ -178,10 +209,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
     #[test]
     fn the_tables_decide_as_the_evaluator_does(
-        text in policy_text(), names in known_names(), attempts in prop::collection::vec(attempt(), 1..60),
+        text in policy_text(), before in known_names(), names in known_names(), attempts in prop::collection::vec(attempt(), 1..60),
     ) {
         let policy = read(text.clone());
-        let (views, tables) = tables(&policy, &names);
+        let views = Views::new(&policy).unwrap();
+        let tables = followed(&policy, &views, &[&before, &names]);
         for (agent, mut attempt) in attempts {
             let index = policy.agents.iter().position(|one| one.spec.name == agent);
             attempt.view = views.of_agent(index);

@@ -94,6 +94,7 @@ impl<'p> Marks<'p> {
             let mark = Mark { class: class_number(&marks.classes), rank: PROTECTED };
             marks.patterns.follow(Follow::All);
             group.what.globs().for_each(|glob| marks.patterns.insert_path(PATHS, glob, mark));
+            group.what.more.iter().for_each(|one| super::sockets::insert(&mut marks.patterns, one, mark));
         }
         if !marks.scratch.is_empty() {
             marks.open_to_plan();
@@ -213,10 +214,11 @@ impl<'p> Marks<'p> {
                 }
             }
             Patterns::Addresses(entries) => {
-                for glob in
-                    flat(policy, entries, |resource| &resource.connect).filter_map(AddressPattern::path)
-                {
-                    self.patterns.insert_path(PATHS, glob, mark);
+                for pattern in flat(policy, entries, |resource| &resource.connect) {
+                    match pattern.path() {
+                        Some(glob) => self.patterns.insert_path(PATHS, glob, mark),
+                        None => super::sockets::insert(&mut self.patterns, pattern, mark),
+                    }
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Rules about paths and command lines as one automaton, and what the sets of patterns that it ends in mean for
+//! Rules about paths, command lines and sockets without a path as one automaton, and what the sets of patterns that it ends in mean for
 //! each operation of each group of agents.
 //!
 //! A target is decided by the first choice whose window is open, of those for its set. The agent's default is
@@ -8,6 +8,7 @@ mod build;
 mod marks;
 #[cfg(test)]
 mod place_tests;
+mod sockets;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use agentwatch_common::rules::{
 };
 
 pub use self::build::compile;
+pub use self::sockets::socket_text;
 use super::{TooManyChoices, ViewsError, op_number};
 use crate::event::Op;
 use crate::matcher::SparseAutomaton;
@@ -28,7 +30,8 @@ pub const DECISIONS_MAX: usize = (DECISIONS / SLOTS) as usize;
 /// Kinds of texts: where the automaton begins.
 const PATHS: usize = 0;
 const COMMANDS: usize = 1;
-const KINDS: usize = 2;
+const SOCKETS: usize = 2;
+const KINDS: usize = 3;
 /// Paths as the initial namespace has them, which are known by other names, too: made beside those kinds.
 const KNOWN: usize = KINDS;
 
@@ -79,6 +82,8 @@ pub enum Text<'a> {
     Path(&'a [u8]),
     /// A command line: see [`crate::matcher::command_text`].
     Command(&'a [u8]),
+    /// A socket without a path: see [`socket_text`].
+    Socket(&'a [u8]),
 }
 
 /// What the kernel decides by about paths and command lines.
@@ -129,6 +134,7 @@ impl CompiledRules {
             Text::Path(b"/") => self.automaton.run(PATHS, &[]),
             Text::Path(path) => self.automaton.run(PATHS, path),
             Text::Command(line) => self.automaton.run(COMMANDS, line),
+            Text::Socket(text) => self.automaton.run(SOCKETS, text),
         };
         let key = DecisionKey { set, view: view.view, op: op_number(op), slot: 0 };
         self.first_open(key, unix_ns).unwrap_or(nothing)
@@ -189,6 +195,7 @@ impl CompiledRules {
         head.start_path = start(PATHS);
         head.start_known = start(KNOWN);
         head.start_command = start(COMMANDS);
+        head.start_socket = start(SOCKETS);
         head.class = self.automaton.class;
         let none = std::iter::repeat(RuleState { base: 0, default: RuleAutomaton::DEAD, accept: 0, pad: 0 });
         let all = self.automaton.states.iter().map(|state| RuleState {

@@ -31,6 +31,14 @@ fn compiled(policy: &Policy) -> CompiledRules {
 
 fn target(op: Op, text: Text<'_>) -> Target {
     match (op, text) {
+        (_, Text::Socket([1, number @ ..])) => {
+            let numbers = number.as_chunks::<4>().0;
+            Target::Address(Address::Vsock {
+                cid: u32::from_be_bytes(numbers[0]),
+                port: u32::from_be_bytes(numbers[1]),
+            })
+        }
+        (_, Text::Socket(text)) => Target::Address(Address::Unix(Unix::Abstract(text[1..].into()))),
         (Op::Connect | Op::Listen, Text::Path(path)) => {
             Target::Address(Address::Unix(Unix::Path(path.into())))
         }
@@ -61,7 +69,10 @@ fn agree(policy: &Policy, tables: &CompiledRules, agents: &[&str], texts: &[Text
         let view = tables.view(agent);
         for &text in texts {
             for &op in Op::ALL {
-                if matches!(text, Text::Command(_)) != (op == Op::Run) {
+                let is_for_sockets = matches!(op, Op::Connect | Op::Listen);
+                if matches!(text, Text::Command(_)) != (op == Op::Run)
+                    || matches!(text, Text::Socket(_)) && !is_for_sockets
+                {
                     continue;
                 }
                 let choice = tables.decide(view, op, text, when_ns);
@@ -75,7 +86,7 @@ fn agree(policy: &Policy, tables: &CompiledRules, agents: &[&str], texts: &[Text
 const AGENTS: [&str; 8] = ["a", "b", "c", "o", "p", "q", "nobody", crate::policy::CANARY];
 
 const HEAD: &str = "agents:
-  a: {owner: o, mode: enforce, guards: {delegate: [/b/b]}}
+  a: {owner: o, mode: enforce, guards: {delegate: [/b/b, \"unix:@a*\"]}}
   b: {owner: o, mode: recommend, default: {read: deny, run: log, delete: ask, write: kill}, guards: {delegate: [/b/b, /a/b]}}
   c: {owner: o, mode: approve, default: {connect: deny}, guards: {delegate: off}}
   o: {owner: o, mode: observe, default: {read: deny}}
@@ -102,6 +113,24 @@ fn command_pattern() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..5).prop_map(|pieces| format!("a{}", pieces.concat()))
 }
 
+fn socket_pattern() -> impl Strategy<Value = String> {
+    let piece = prop::sample::select(vec!["a", "b", "*", "?", "/", "[a-b]", "{a,b*}"]);
+    let name = prop::collection::vec(piece, 1..4).prop_map(|pieces| format!("unix:@{}", pieces.concat()));
+    let cid = prop::sample::select(vec!["*", "2", "4294967295"]);
+    let ports = prop::sample::select(vec!["*", "1", "5,255-256", "250-66000", "4294967295"]);
+    prop_oneof![name, (cid, ports).prop_map(|(cid, ports)| format!("vsock:{cid}:{ports}"))]
+}
+
+/// A socket without a path, as text.
+fn socket() -> impl Strategy<Value = Vec<u8>> {
+    let name = prop::collection::vec(prop::sample::select(b"aab/\0\xff".to_vec()), 0..4)
+        .prop_map(|name| Address::Unix(Unix::Abstract(name)));
+    let cid = prop::sample::select(vec![1, 2, u32::MAX]);
+    let port = prop::sample::select(vec![0, 1, 5, 254, 255, 256, 257, 65_535, 66_000, 66_001, u32::MAX]);
+    prop_oneof![name, (cid, port).prop_map(|(cid, port)| Address::Vsock { cid, port })]
+        .prop_map(|address| socket_text(&address).unwrap())
+}
+
 fn scope() -> impl Strategy<Value = String> {
     let list = |patterns: Vec<String>| {
         let quoted: Vec<String> = patterns.iter().map(|one| format!("\"{one}\"")).collect();
@@ -109,10 +138,15 @@ fn scope() -> impl Strategy<Value = String> {
     };
     let paths = prop::collection::vec(path_pattern(), 1..4).prop_map(list);
     let commands = prop::collection::vec(command_pattern(), 1..4).prop_map(list);
+    let sockets = prop::collection::vec(socket_pattern(), 1..3).prop_map(list);
+    let sockets = (prop::sample::select(vec!["connect", "listen"]), sockets);
     let ops = prop::sample::subsequence(vec!["exec", "read", "write", "delete", "connect", "listen"], 1..4);
-    (ops, paths, prop::option::weighted(0.4, commands)).prop_map(|(ops, paths, commands)| {
-        let mut parts: Vec<String> = ops.iter().map(|op| format!("{op}: {paths}")).collect();
+    let more = (prop::option::weighted(0.4, commands), prop::option::weighted(0.4, sockets));
+    (ops, paths, more).prop_map(|(ops, paths, (commands, sockets))| {
+        let by_path = |op: &&&str| sockets.as_ref().is_none_or(|(other, _)| *other != **op);
+        let mut parts: Vec<String> = ops.iter().filter(by_path).map(|op| format!("{op}: {paths}")).collect();
         parts.extend(commands.map(|commands| format!("run: {commands}")));
+        parts.extend(sockets.as_ref().map(|(op, sockets)| format!("{op}: {sockets}")));
         format!("{{{}}}", parts.join(", "))
     })
 }
@@ -179,6 +213,7 @@ proptest! {
         text in policy_text(),
         paths in prop::collection::vec(path(), 12),
         commands in prop::collection::vec(command(), 12),
+        sockets in prop::collection::vec(socket(), 12),
         days in 0_u64..8,
     ) {
         let policy = read(text);
@@ -187,6 +222,7 @@ proptest! {
         texts.push(Text::Path(b"/"));
         texts.push(Text::Command(b"a --version"));
         texts.extend(commands.iter().map(|line| Text::Command(line)));
+        texts.extend(sockets.iter().map(|socket| Text::Socket(socket)));
         agree(&policy, &tables, &AGENTS, &texts, BEGIN + days * DAY);
     }
 }
