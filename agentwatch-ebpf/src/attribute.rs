@@ -29,15 +29,14 @@ fn report(member: &Member, kind: RecordKind, dentry: Address, name: Address) -> 
         Seen::Nowhere | Seen::Unknown => (within, false),
     };
     let asked = if judges { court } else { None };
-    let mut judgement =
-        look(&record, place, [part!(body, path), part!(body, path_fs)], &asked, [bit(op::WRITE), 0]);
+    look(&record, place, [part!(body, path), part!(body, path_fs)], &asked, [bit(op::WRITE), 0]);
     if seen == Seen::Unknown
         && let Some(court) = &court
     {
-        judgement = court.undecided();
+        record.decide(&court.undecided());
     }
     path::append_text(&record, name, part!(body, path_to));
-    record.finish(member, kind, &judgement)
+    record.finish(member, kind)
 }
 
 /// `fs/xattr.c`, `__vfs_setxattr_locked()`: `int inode_setxattr(struct mnt_idmap *idmap,

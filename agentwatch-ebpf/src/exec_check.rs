@@ -60,12 +60,12 @@ fn judge_file(member: &Member, file: Address, kind: RecordKind, ops: [u32; 2]) -
     let path = file.wrapping_add(offset!(file_f_path));
     let place = Place::read(path);
     let Some((record, body)) = begin(member, kind, place, Facts::NONE) else { return found.undecided() };
-    let judgement = look(&record, place, [part!(body, path), part!(body, path_fs)], &court, ops);
+    look(&record, place, [part!(body, path), part!(body, path_fs)], &court, ops);
+    let judgement = record.decided();
     // What the mode only tells of is on the exec's own event.
     let told =
         if kind.raw() == RecordKind::FileMap.raw() { judgement.is_remarkable() } else { judgement.refuses() };
     if told {
-        record.judged(&judgement);
         record.submit(member, kind, path::used(record.walk()));
     }
     record.release();

@@ -99,15 +99,16 @@ pub fn change_cwd(ctx: FEntryContext) -> i32 {
 }
 
 /// Operations that a rule on a file can be about.
-const ANY_RULE: Ops = bit(op::EXEC) | bit(op::READ) | bit(op::WRITE) | bit(op::DELETE) | bit(op::CONNECT);
+pub const ANY_RULE: Ops = bit(op::EXEC) | bit(op::READ) | bit(op::WRITE) | bit(op::DELETE) | bit(op::CONNECT);
 
 /// Judges and reports an act on one file; gives what the hook returns.
 #[inline(always)]
 pub fn report_one(member: &Member, kind: RecordKind, place: Place, facts: Facts, ops: Ops) -> i32 {
     let court = Court::of(member, ops);
     let Some((record, body)) = begin(member, kind, place, facts) else { return unseen(&court, &facts) };
-    let judgement = look(&record, place, [part!(body, path), part!(body, path_fs)], &court, [ops, 0]);
-    record.finish(member, kind, &facts.decided.or_stricter(judgement))
+    let asked = record.asked([ops, 0]);
+    look(&record, place, [part!(body, path), part!(body, path_fs)], &court, asked);
+    record.finish(member, kind)
 }
 
 /// The same with an act on two files, each with what is asked about it. The second half of what is asked is for rules
@@ -122,10 +123,10 @@ pub fn report_two(
 ) -> i32 {
     let court = Court::of(member, ops[0][0] | ops[0][1] | ops[1][0]);
     let Some((record, body)) = begin(member, kind, places[0], facts) else { return unseen(&court, &facts) };
-    let first = look(&record, places[0], [part!(body, path), part!(body, path_fs)], &court, ops[0]);
-    let second = look(&record, places[1], [part!(body, path_to), part!(body, path_to_fs)], &court, ops[1]);
+    look(&record, places[0], [part!(body, path), part!(body, path_fs)], &court, ops[0]);
+    look(&record, places[1], [part!(body, path_to), part!(body, path_to_fs)], &court, ops[1]);
     fill!(body, ino_to: places[1].ino());
-    record.finish(member, kind, &facts.decided.or_stricter(first).or_stricter(second))
+    record.finish(member, kind)
 }
 
 /// The same with a move from one place to the other, or an exchange. What any rule refuses there keeps its name, by which
@@ -136,28 +137,26 @@ pub fn report_move(
     kind: RecordKind,
     places: [Place; 2],
     facts: Facts,
-    ops: [Ops; 2],
-    exchange: bool,
+    ops: [[Ops; 2]; 2],
 ) -> i32 {
-    let court = Court::of(member, ops[0] | ops[1] | ANY_RULE | bit(op::MOVE_ABOVE));
+    let court = Court::of(member, ops[0][0] | ops[1][0] | ANY_RULE | bit(op::MOVE_ABOVE));
     let Some((record, body)) = begin(member, kind, places[0], facts) else { return unseen(&court, &facts) };
-    let mut judgement =
-        look(&record, places[0], [part!(body, path), part!(body, path_fs)], &court, [ops[0], ANY_RULE]);
+    let [here, there] = [ops[0], ops[1]].map(|ops| record.asked(ops));
+    look(&record, places[0], [part!(body, path), part!(body, path_fs)], &court, here);
     let from = record.known().states();
-    let there = [ops[1], if exchange { ANY_RULE } else { 0 }];
-    let second = look(&record, places[1], [part!(body, path_to), part!(body, path_to_fs)], &court, there);
-    judgement = facts.decided.or_stricter(judgement).or_stricter(second);
+    look(&record, places[1], [part!(body, path_to), part!(body, path_to_fs)], &court, there);
     let to = record.known().states();
     if let Some(court) = &court {
         if places[0].is_folder() {
-            judgement = judgement.or_stricter(court.on_move(from, to));
+            record.decide(&court.on_move(from, to));
         }
-        if exchange && places[1].is_folder() {
-            judgement = judgement.or_stricter(court.on_move(to, from));
+        // Where both names are to keep what they name, both are exchanged.
+        if there[1] != 0 && places[1].is_folder() {
+            record.decide(&court.on_move(to, from));
         }
     }
     fill!(body, ino_to: places[1].ino());
-    record.finish(member, kind, &judgement)
+    record.finish(member, kind)
 }
 
 /// The same with an act on one file and a text that the caller gave, in kernel memory.
@@ -172,27 +171,18 @@ pub fn report_with_text(
 ) -> i32 {
     let court = Court::of(member, ops);
     let Some((record, body)) = begin(member, kind, place, facts) else { return unseen(&court, &facts) };
-    let judgement = look(&record, place, [part!(body, path), part!(body, path_fs)], &court, [ops, 0]);
+    look(&record, place, [part!(body, path), part!(body, path_fs)], &court, [ops, 0]);
     path::append_text(&record, text, part!(body, path_to));
-    record.finish(member, kind, &facts.decided.or_stricter(judgement))
+    record.finish(member, kind)
 }
 
-/// Appends the path of a place, and has it judged.
+/// Appends the path of a place, and notes what is decided about it.
 #[inline(always)]
-pub fn look(
-    record: &Record,
-    place: Place,
-    descs: [*mut PathDesc; 2],
-    court: &Option<Court>,
-    ops: [Ops; 2],
-) -> Judgement {
+pub fn look(record: &Record, place: Place, descs: [*mut PathDesc; 2], court: &Option<Court>, ops: [Ops; 2]) {
     let within = Within { elsewhere: path::append_whole(record, place, descs[0]), desc: descs[1] };
     match court {
-        Some(court) => court.on_place(record, place, within, ops),
-        None => {
-            within.told(record, place);
-            Judgement::NONE
-        }
+        Some(court) => record.decide(&court.on_place(record, place, within, ops)),
+        None => within.told(record, place),
     }
 }
 
@@ -220,5 +210,6 @@ pub fn begin(
         uid: facts.uid,
         gid: facts.gid,
     );
+    record.decide(&facts.decided);
     Some((record, body))
 }

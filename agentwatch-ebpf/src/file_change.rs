@@ -7,7 +7,7 @@ use agentwatch_common::{kind::RecordKind, rules::op};
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 
 use crate::{
-    file::{Facts, report_move, report_one, report_two, report_with_text},
+    file::{ANY_RULE, Facts, report_move, report_one, report_two, report_with_text},
     judge::{Ops, bit},
     kernel::{Address, offset, pointer},
     path::Place,
@@ -73,11 +73,11 @@ pub fn file_rename(ctx: LsmContext) -> i32 {
     let places = [name_in(ctx.arg(0), ctx.arg(1)), name_in(ctx.arg(2), ctx.arg(3))];
     let facts = Facts { flags: ctx.arg(4), ..Facts::NONE };
     // What is renamed away is gone from its place; what was at the other place is gone, or comes to this one.
-    let exchanges = facts.flags & RENAME_EXCHANGE != 0;
-    let exchange = if exchanges { bit(op::WRITE) } else { 0 };
+    let (exchange, kept) =
+        if facts.flags & RENAME_EXCHANGE == 0 { (0, 0) } else { (bit(op::WRITE), ANY_RULE) };
     let over = if places[1].ino() == 0 { 0 } else { bit(op::DELETE) };
-    let ops = [bit(op::DELETE) | exchange, bit(op::WRITE) | over];
-    report_move(&member, RecordKind::FileRename, places, facts, ops, exchanges)
+    let ops = [[bit(op::DELETE) | exchange, ANY_RULE], [bit(op::WRITE) | over, kept]];
+    report_move(&member, RecordKind::FileRename, places, facts, ops)
 }
 
 /// `fs/namei.c`, `do_linkat()`: `int path_link(struct dentry *old_dentry, const struct path *new_dir,

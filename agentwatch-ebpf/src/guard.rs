@@ -65,7 +65,8 @@ fn report(member: &Member, number: u32, judgement: Judgement, facts: Facts, plac
     if let Some(place) = place {
         path::append(&record, place, part!(body, path), part!(body, path_fs));
     }
-    record.finish(member, RecordKind::Guard, &judgement)
+    record.decide(&judgement);
+    record.finish(member, RecordKind::Guard)
 }
 
 /// The same where the guard alone decides.

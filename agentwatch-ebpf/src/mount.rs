@@ -72,5 +72,5 @@ fn refuse_quietly(sb: Address) -> i32 {
         return facts.decided.carry_out();
     };
     path::append_one(&record, place, part!(body, path));
-    record.finish(&member, RecordKind::Mount, &facts.decided)
+    record.finish(&member, RecordKind::Mount)
 }

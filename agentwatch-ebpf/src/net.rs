@@ -175,11 +175,10 @@ fn report_address(member: &Member, kind: RecordKind, socket: &Socket, address: A
     let Some(record) = Record::take::<NetBody>(member, kind) else { return Court::unseen(&court) };
     let body = begin(&record, socket);
     copy_address(body, address, len);
-    let judgement = match &court {
-        Some(court) => judge_address(court, &record, body, socket, kind),
-        None => Judgement::NONE,
-    };
-    record.finish(member, kind, &judgement)
+    if let Some(court) = &court {
+        record.decide(&judge_address(court, &record, body, socket, kind));
+    }
+    record.finish(member, kind)
 }
 
 /// Judges the address in the fixed part of a record.
@@ -294,10 +293,9 @@ fn report_socket(member: &Member, kind: RecordKind, socket: &Socket, end: End) -
     let court = Court::of(member, ops_of(kind));
     let Some(record) = Record::take::<NetBody>(member, kind) else { return Court::unseen(&court) };
     let body = begin(&record, socket);
-    let mut judgement = Judgement::NONE;
     let mut unknown = false;
     match socket.family {
-        AF_UNIX => judgement = unix_address(&record, body, socket.sk, &court, ops_of(kind)),
+        AF_UNIX => unix_address(&record, body, socket.sk, &court, ops_of(kind)),
         AF_VSOCK => {
             let from = if end == End::Local { offset!(vsock_local_addr) } else { offset!(vsock_remote_addr) };
             unknown = from == MISSING as usize;
@@ -311,10 +309,11 @@ fn report_socket(member: &Member, kind: RecordKind, socket: &Socket, end: End) -
     if socket.family != AF_UNIX
         && let Some(court) = &court
     {
-        judgement =
+        let judgement =
             if unknown { court.undecided() } else { judge_address(court, &record, body, socket, kind) };
+        record.decide(&judgement);
     }
-    record.finish(member, kind, &judgement)
+    record.finish(member, kind)
 }
 
 /// A port that the kernel is to choose.
@@ -324,28 +323,23 @@ const VSOCK_ADDRESS_BYTES: i32 = 16;
 
 /// The name of a Unix socket, and where its file is; judges the file that is reached.
 #[inline(always)]
-fn unix_address(
-    record: &Record,
-    body: *mut NetBody,
-    sk: Address,
-    court: &Option<Court>,
-    ops: Ops,
-) -> Judgement {
+fn unix_address(record: &Record, body: *mut NetBody, sk: Address, court: &Option<Court>, ops: Ops) {
     let address = pointer(sk, offset!(unix_sock_addr));
     let len = read_field::<i32>(address, offset!(unix_address_len));
     copy_address(body, address.wrapping_add(offset!(unix_address_name)), len);
     let place = Place::read(sk.wrapping_add(offset!(unix_sock_path)));
     if place.dentry.is_null() {
-        return match court {
-            Some(court) => match on_abstract(court, record, body, ops) {
+        if let Some(court) = court {
+            let judgement = match on_abstract(court, record, body, ops) {
                 Some(judgement) => judgement,
                 None => court.on_set(0, ops, 0),
-            },
-            None => Judgement::NONE,
-        };
+            };
+            record.decide(&judgement);
+        }
+        return;
     }
     fill!(body, ino: place.ino());
-    look(record, place, [part!(body, path), part!(body, path_fs)], court, [ops, 0])
+    look(record, place, [part!(body, path), part!(body, path_fs)], court, [ops, 0]);
 }
 
 /// Addresses of an IP socket: the wanted end as a `sockaddr`, and the local one.

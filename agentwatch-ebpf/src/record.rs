@@ -17,7 +17,7 @@ use aya_ebpf::{
 
 use crate::{
     atomic,
-    judge::Judgement,
+    judge::{Judgement, Ops},
     kernel::{at_most, constant},
     maps::{CONTROL, EVENTS, LOSSES, SCRATCH, SCRATCH_SLOTS},
     mounted::Search,
@@ -49,6 +49,7 @@ pub struct Known {
     hash: u64,
     state: u64,
     other: u64,
+    asked: [Ops; 2],
 }
 
 /// Where [`Known`] lies.
@@ -129,6 +130,42 @@ impl Record {
         }
     }
 
+    /// Notes what was decided, unless something stricter is noted already.
+    ///
+    /// Decisions meet in memory: by whichever way one was come to, it looks alike to the verifier from here on, which
+    /// would else follow all that comes behind anew for each.
+    #[inline(always)]
+    pub fn decide(&self, judgement: &Judgement) {
+        if judgement.verdict > self.decided().verdict {
+            self.judged(judgement);
+        }
+    }
+
+    /// What was noted last.
+    #[inline(always)]
+    pub fn decided(&self) -> Judgement {
+        let header = self.start().cast::<RecordHeader>();
+        // SAFETY: as above.
+        unsafe {
+            Judgement {
+                policy: (&raw const (*header).policy).read_volatile(),
+                rule: (&raw const (*header).rule).read_volatile(),
+                verdict: (&raw const (*header).verdict).read_volatile(),
+            }
+        }
+    }
+
+    /// Gives back what is asked about as it is in memory: see [`Self::decide`].
+    #[inline(always)]
+    pub fn asked(&self, ops: [Ops; 2]) -> [Ops; 2] {
+        // SAFETY: the field of a map value that is valid for the whole run of the program.
+        unsafe {
+            let asked = &raw mut (*self.scratch).known.asked;
+            asked.write_volatile(ops);
+            asked.read_volatile()
+        }
+    }
+
     /// First byte of the record.
     #[inline(always)]
     fn start(&self) -> *mut u8 {
@@ -206,8 +243,8 @@ impl Record {
     /// Submits the record with the texts that were appended, gives the buffer back, and carries out what was decided:
     /// what the hook returns.
     #[inline(always)]
-    pub fn finish(self, member: &Member, kind: RecordKind, judgement: &Judgement) -> i32 {
-        self.judged(judgement);
+    pub fn finish(self, member: &Member, kind: RecordKind) -> i32 {
+        let judgement = self.decided();
         self.submit(member, kind, path::used(self.walk()));
         self.release();
         judgement.carry_out()

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Bytes of a name that one turn of the loop reads: the kernel's call for each turn costs as much as three of them.
-const CHUNK: usize = 16;
+const CHUNK: usize = 8;
 /// Turns for a path of [`RULE_PATH_BYTES`]: of each name the last chunk need not be full.
 const PATH_TURNS: u32 = RULE_PATH_BYTES / CHUNK as u32 + PATH_COMPONENTS;
 

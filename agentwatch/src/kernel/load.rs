@@ -9,6 +9,7 @@ use std::{
     io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use agentwatch_common::{limits::SCRATCH_PER_CPU, maps::control, offsets::Offsets};
@@ -199,7 +200,11 @@ fn is_blind(probe: &Probe, offsets: &Offsets) -> bool {
 /// Loads, attaches and pins one program. The reason of a failure is in words.
 fn hang(ebpf: &mut Ebpf, probe: &Probe, btf: &Btf, links: &Path) -> Result<(), String> {
     let program = ebpf.program_mut(probe.program).ok_or("the object does not have it")?;
+    let began = Instant::now();
     let link = attached(program, probe, btf).map_err(|error| describe(&error))?;
+    // What the verifier had to look at says what a start costs, on every machine.
+    let verified = program.info().ok().and_then(|info| info.verified_instruction_count());
+    tracing::debug!(program = probe.program, verified, took = ?began.elapsed(), "a program was loaded");
     link.pin(links.join(probe.program)).map_err(|error| error.to_string())?;
     Ok(())
 }
