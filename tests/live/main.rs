@@ -10,6 +10,7 @@ mod catalogue_exec;
 mod catalogue_files;
 mod catalogue_network;
 mod changes;
+mod contract;
 mod enforcement;
 mod failures;
 mod files;
