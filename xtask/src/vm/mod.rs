@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 
 pub use build::{agentwatch as build_agentwatch, static_build};
 pub use kernel::SERIES;
-pub use run::{Captured, Sinks, TIMED_OUT, capture, run, run_into};
+pub use run::{Captured, Sinks, TIMED_OUT, capture, run, run_counted, run_into};
 
 /// A guest and its command.
 #[derive(Debug, Clone)]
@@ -43,8 +43,6 @@ pub struct VmSpec {
     pub agentwatch: Option<PathBuf>,
     /// Whether to look for a newer kernel and build the image again.
     pub refresh: bool,
-    /// Whether a guest that dies before it is ready stays dead.
-    pub once: bool,
 }
 
 impl Default for VmSpec {
@@ -61,7 +59,6 @@ impl Default for VmSpec {
             timeout: Duration::from_secs(1200),
             agentwatch: None,
             refresh: false,
-            once: false,
         }
     }
 }
@@ -172,7 +169,6 @@ impl RunArgs {
             timeout: Duration::from_secs(self.timeout),
             agentwatch: self.agentwatch()?,
             refresh: self.refresh,
-            once: false,
         })
     }
 }

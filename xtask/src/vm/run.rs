@@ -73,7 +73,7 @@ pub struct Captured {
 /// # Errors
 /// If the machine cannot be made, or dies.
 pub fn run(spec: &VmSpec) -> Result<i32> {
-    run_into(spec, &|| Sinks { stdout: Box::new(io::stdout()), stderr: Box::new(io::stderr()) })
+    run_into(spec, &Sinks::own)
 }
 
 /// As [`run`], but gives the command's output too.
@@ -93,6 +93,14 @@ pub struct Sinks {
     pub stdout: Box<dyn io::Write + Send>,
     /// Its standard error.
     pub stderr: Box<dyn io::Write + Send>,
+}
+
+impl Sinks {
+    /// This program's own output.
+    #[must_use]
+    pub fn own() -> Self {
+        Self { stdout: Box::new(io::stdout()), stderr: Box::new(io::stderr()) }
+    }
 }
 
 /// A sink that can be read afterwards.
@@ -120,17 +128,29 @@ impl io::Write for Memory {
 /// # Errors
 /// As [`run`].
 pub fn run_into(spec: &VmSpec, sinks: &dyn Fn() -> Sinks) -> Result<i32> {
+    run_counted(spec, sinks).map(|(code, _)| code)
+}
+
+/// As [`run_into`]; gives also how many boots it took: two where the first guest died before it was ready.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_counted(spec: &VmSpec, sinks: &dyn Fn() -> Sinks) -> Result<(i32, u32)> {
     spec.check()?;
     setup::for_vm()?;
     let assembly = assemble(spec)?;
-    let first = boot(spec, &assembly, sinks())?;
-    let ending = match first {
-        Ending::Died { ready: false, reason } if !spec.once => {
+    let (ending, boots) = match boot(spec, &assembly, sinks())? {
+        Ending::Died { ready: false, reason } => {
             say(&format!("vm: {} died before it was ready ({reason}); booting once more", spec.kernel));
-            boot(spec, &assembly, sinks())?
+            (boot(spec, &assembly, sinks())?, 2)
         }
-        other => other,
+        other => (other, 1),
     };
+    Ok((exit_status(spec, ending, &assembly)?, boots))
+}
+
+/// The status to end with; an error for a guest that died.
+fn exit_status(spec: &VmSpec, ending: Ending, assembly: &Assembly) -> Result<i32> {
     match ending {
         Ending::Exited(code) => Ok(code),
         Ending::Unread => Ok(UNREAD),
