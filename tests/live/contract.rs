@@ -82,7 +82,8 @@ fn destructive_programs_and_commands_do_not_run() -> Result<()> {
         let path = dir.path().display();
         let file = dir.path().join("kept");
         fs::write(&file, "kept")?;
-        let event = refused(daemon, &format!("exec /usr/bin/shred {}", file.display()), "destructive binaries")?;
+        let event =
+            refused(daemon, &format!("exec /usr/bin/shred {}", file.display()), "destructive binaries")?;
         ensure!(event.op == Some(Op::Exec) && event.errno.as_deref() == Some("EPERM"), "{event:?}");
         ensure!(fs::read(&file)? == b"kept", "it was overwritten");
         // Tools that are not there are told by what they are called.
