@@ -111,6 +111,8 @@ numbered! {
         Bpf = 9,
         /// Made a socket for raw packets; the detail is the family, and its type from bit 16 on.
         RawSocket = 10,
+        /// Put keys into a terminal, as if somebody had typed them; the detail is the command of `ioctl`.
+        Keys = 11,
     }
 }
 

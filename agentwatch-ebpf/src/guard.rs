@@ -241,6 +241,35 @@ pub fn guard_raw_socket(ctx: LsmContext) -> i32 {
     refuse(&member, guard::RAW_SOCKET, Facts::of(GuardAct::RawSocket, family | kind << 16), None)
 }
 
+/// `fs/ioctl.c`, `ioctl()`: `int file_ioctl(struct file *file, unsigned int cmd, unsigned long arg)`, since 2.6.
+///
+/// A key that is put into a terminal is read by whoever reads there next: the shell that the session was started from.
+/// So is text that is pasted into a console. What else `TIOCLINUX` does goes by a byte in the caller's memory, which
+/// may change meanwhile: all of it is refused.
+#[lsm(hook = "file_ioctl")]
+pub fn guard_keys(ctx: LsmContext) -> i32 {
+    on_ioctl(ctx.arg(0), ctx.arg(1))
+}
+
+/// `fs/ioctl.c`, `compat_ioctl()`: `int file_ioctl_compat(struct file *file, unsigned int cmd, unsigned long arg)`, since
+/// 6.8, and in later releases of older series. For 32-bit programs, which [`guard_keys`] sees before.
+#[lsm(hook = "file_ioctl_compat")]
+pub fn guard_keys_compat(ctx: LsmContext) -> i32 {
+    on_ioctl(ctx.arg(0), ctx.arg(1))
+}
+
+#[inline(always)]
+fn on_ioctl(file: Address, command: u32) -> i32 {
+    const TIOCSTI: u32 = 0x5412;
+    const TIOCLINUX: u32 = 0x541c;
+    if !matches!(command, TIOCSTI | TIOCLINUX) {
+        return 0;
+    }
+    let Some(member) = Member::current() else { return 0 };
+    let place = Some(Place::read(file.wrapping_add(offset!(file_f_path))));
+    refuse(&member, guard::DELEGATE, Facts::of(GuardAct::Keys, command), place)
+}
+
 /// What the guard says of opening a file: it is about disks as a whole, and about memory.
 #[inline(always)]
 pub fn on_device(member: &Member, inode: Address, mode: u32) -> Judgement {

@@ -275,6 +275,22 @@ fn disks_and_memory_are_not_opened() -> Result<()> {
     })
 }
 
+/// Case D13.
+#[test]
+fn nothing_is_typed_for_others() -> Result<()> {
+    Shared::with(|daemon| {
+        let ways: [(&[&str], &str, &str); 2] =
+            [(&["keys"], "/dev/pts/", "TIOCSTI"), (&["console", "/dev/tty1"], "/dev/tty1", "TIOCLINUX")];
+        for (words, place, command) in ways {
+            let event = Case::of(words, Kind::GuardDelegate, "guard: delegate").check(daemon)?;
+            ensure!(event.file.is_some_and(|file| file.path.0.starts_with(place)), "another place");
+            let guarded = event.guard.context("no act")?;
+            ensure!((guarded.act.as_str(), guarded.detail.as_deref()) == ("keys", Some(command)));
+        }
+        Ok(())
+    })
+}
+
 /// Cases B17, D09, D10, D13.
 #[test]
 fn delegates_are_not_asked() -> Result<()> {

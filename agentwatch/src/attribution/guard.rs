@@ -37,6 +37,7 @@ pub fn kind_of(act: &GuardRecord<'_>) -> Option<Kind> {
         guard::MODULE => Kind::GuardModule,
         guard::BPF => Kind::GuardBpf,
         guard::RAW_SOCKET => Kind::GuardRawSocket,
+        guard::DELEGATE => Kind::GuardDelegate,
         _ => return None,
     })
 }
@@ -95,6 +96,7 @@ const fn name_of(act: GuardAct) -> &'static str {
         GuardAct::Load => "load",
         GuardAct::Bpf => "bpf",
         GuardAct::RawSocket => "raw-socket",
+        GuardAct::Keys => "keys",
         GuardAct::Unknown(_) => "unknown",
     }
 }
@@ -106,9 +108,13 @@ fn detail_of(act: &GuardRecord<'_>) -> Option<String> {
         GuardAct::Limit => Some(named("RLIMIT_", &LIMITS, number)),
         GuardAct::Bpf => Some(named("BPF_", &BPF_COMMANDS, number)),
         GuardAct::RawSocket => Some(packets(number & 0xffff)),
+        GuardAct::Keys => Some(if number == TIOCSTI { "TIOCSTI" } else { "TIOCLINUX" }.to_owned()),
         _ => None,
     }
 }
+
+/// The command of `ioctl` for one key; the other one is for consoles.
+const TIOCSTI: u32 = 0x5412;
 
 fn named(prefix: &str, names: &[&str], number: u32) -> String {
     match usize::try_from(number).ok().and_then(|index| names.get(index)) {

@@ -219,9 +219,9 @@ pub struct Network {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guarded {
     /// What was tried: `attach`, `signal`, `limit`, `schedule`, `user-namespace`, `pivot-root`, `chroot`, `load`,
-    /// `bpf`, `raw-socket`.
+    /// `bpf`, `raw-socket`, `keys`.
     pub act: String,
-    /// More about it: the signal's number, the limit's name, the command of `bpf`, the kind of packets.
+    /// More about it: the signal's number, the limit's name, the command of `bpf` or `ioctl`, the kind of packets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// Process id of the process that it was done to, in the initial namespace.
@@ -390,6 +390,7 @@ named! {
         GuardModule = "guard.module",
         GuardBpf = "guard.bpf",
         GuardRawSocket = "guard.raw-socket",
+        GuardDelegate = "guard.delegate",
         SessionStart = "session.start",
         SessionEnd = "session.end",
         DaemonStart = "daemon.start",

@@ -81,6 +81,8 @@ pub const PROBES: &[Probe] = &[
     lsm(GUARD_MODULE_DATA, "kernel_load_data", "guard module"),
     lsm("guard_bpf", "bpf", "guard bpf"),
     lsm("guard_raw_socket", "socket_create", "guard raw-socket"),
+    lsm("guard_keys", "file_ioctl", "guard delegate"),
+    lsm("guard_keys_compat", "file_ioctl_compat", "keys from 32-bit programs"),
     lsm("net_connect", "socket_connect", "net.connect"),
     lsm("net_send", "socket_sendmsg", "net.send"),
     lsm("net_bind", "socket_bind", "net.bind"),
@@ -114,6 +116,7 @@ pub const LATER: &[(&str, &str)] = &[
     ),
     ("file_acl_set", LISTS),
     ("file_acl_remove", LISTS),
+    ("guard_keys_compat", "this kernel has no such hook: `file_ioctl` sees these there"),
 ];
 
 const LISTS: &str = "kernels before 6.2 have no such hook: to the one on extended attributes lists are such";

@@ -74,6 +74,10 @@ pub enum Attempt {
     Create { path: PathBuf },
     /// Removes a file
     Remove { path: PathBuf },
+    /// Puts a key into a new terminal
+    Keys,
+    /// Gives a command to a console
+    Console { path: PathBuf },
     /// Gives something another name
     Rename { path: PathBuf, to: PathBuf },
     /// Does something by a ring of io_uring
@@ -131,6 +135,8 @@ impl Attempt {
             Self::Connect { path } => std::os::unix::net::UnixStream::connect(path).map(drop),
             Self::Create { path } => OpenOptions::new().write(true).create_new(true).open(path).map(drop),
             Self::Remove { path } => std::fs::remove_file(path),
+            Self::Keys => keys(),
+            Self::Console { path } => console(path),
             Self::Rename { path, to } => std::fs::rename(path, to),
             Self::Ring { workers, watched, what } => what.attempt(*workers, *watched),
         }
@@ -226,6 +232,26 @@ fn bpf() -> io::Result<()> {
 fn raw_socket(family: i32) -> io::Result<()> {
     // SAFETY: numbers alone; the descriptor is closed at this process's end.
     made(unsafe { libc::socket(family, libc::SOCK_RAW, libc::IPPROTO_ICMP) }.into())
+}
+
+fn keys() -> io::Result<()> {
+    use rustix::pty::OpenptFlags;
+    let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+    rustix::pty::unlockpt(&master)?;
+    let name = rustix::pty::ptsname(&master, Vec::new())?;
+    let name = std::ffi::OsStr::from_bytes(name.as_bytes());
+    command(&OpenOptions::new().read(true).open(name)?, libc::TIOCSTI, b'x')
+}
+
+/// Asks for the state of the shift keys: pasting is told from it only in the caller's memory.
+fn console(path: &Path) -> io::Result<()> {
+    const TIOCL_GETSHIFTSTATE: u8 = 6;
+    command(&OpenOptions::new().read(true).open(path)?, libc::TIOCLINUX, TIOCL_GETSHIFTSTATE)
+}
+
+fn command(terminal: &impl std::os::fd::AsRawFd, command: libc::c_ulong, mut byte: u8) -> io::Result<()> {
+    // SAFETY: the byte lives across the call, which reads and writes nothing beyond.
+    made(unsafe { libc::ioctl(terminal.as_raw_fd(), command, &raw mut byte) }.into())
 }
 
 fn mount_nowhere() -> io::Result<()> {
