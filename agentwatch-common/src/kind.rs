@@ -37,6 +37,8 @@ numbered! {
         Cwd = 5,
         /// A program was not started, by a rule: [`crate::record::FileBody`].
         ExecRefused = 7,
+        /// A process was not made, for want of room in the table of processes: [`crate::record::ForkBody`], all zero.
+        ForkRefused = 8,
         /// A process joined a session without an exec (cgroup, user): [`crate::record::JoinBody`].
         Join = 6,
         /// Opened for reading, writing or both: [`crate::record::FileBody`].

@@ -25,8 +25,14 @@ pub const MATCH_COMMAND_BYTES: u32 = 1024;
 pub const MATCH_PATH_BYTES: u32 = 1024;
 /// The same on kernels without `bpf_loop`, for paths and for command lines.
 pub const MATCH_WITHOUT_LOOPS: u32 = 256;
-/// Live processes in sessions. Past it a child is not followed and the loss is counted.
+/// Entries of the table of live processes in sessions.
 pub const PROCESSES: u32 = 65_536;
+/// Children of processes that are judged which can be in the making at once. Past it one more is refused.
+pub const FORKS: u32 = 2_048;
+/// Live processes in sessions. Past it a child of a process that is judged is refused, and any other is not followed and
+/// counted as a loss. Below the table's end there is room for all that are in the making by then, and for as many again
+/// that come otherwise: the first processes of sessions.
+pub const PROCESSES_MOST: u32 = PROCESSES - 2 * FORKS;
 /// Sessions, ended ones included until the daemon removes them. Past it a new one is begun all the same,
 /// but a daemon that restarts will not know its parent.
 pub const SESSIONS: u32 = 16_384;

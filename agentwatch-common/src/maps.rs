@@ -128,10 +128,14 @@ pub mod control {
     pub const DAEMON_PID: u32 = 9;
     /// When the daemon began, in clock ticks of 10 ms since boot, as `/proc/PID/stat` has it.
     pub const DAEMON_START_TICKS: u32 = 10;
+    /// Entries that the kernel put into `PROCESSES`, less those that it took out. Only the kernel writes it.
+    pub const PROCESSES_BY_KERNEL: u32 = 11;
+    /// The same of the daemon, which alone writes it. Both together are how many entries there are.
+    pub const PROCESSES_BY_DAEMON: u32 = 12;
     /// How far the version of a policy is shifted in [`POLICY`].
     pub const POLICY_SHIFT: u32 = 8;
     /// Entries of the array.
-    pub const LEN: u32 = 11;
+    pub const LEN: u32 = 13;
 }
 
 /// Set in the number of a session that the daemon began and not the kernel, so that the two never meet.

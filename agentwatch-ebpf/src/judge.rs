@@ -164,6 +164,14 @@ impl Court {
         }
     }
 
+    /// What is decided about a process that cannot be followed: a refusal where its maker's rules are enforced, else
+    /// nothing.
+    #[inline(always)]
+    pub fn on_unfollowed(member: &Member) -> Option<Judgement> {
+        let court = Self::in_force(member)?;
+        if view!(court, enforce) == 0 { None } else { Some(court.undecided()) }
+    }
+
     /// What is decided where something cannot be: a refusal, where rules are enforced.
     #[inline(always)]
     pub fn undecided(&self) -> Judgement {

@@ -31,6 +31,9 @@ pub static KERNEL_LOOPS: u32 = 0;
 /// Live processes in sessions, by process id.
 #[map]
 pub static PROCESSES: HashMap<u32, ProcessEntry> = HashMap::pinned(limits::PROCESSES, 0);
+/// Threads that are making a process for which there is room, by thread id.
+#[map]
+pub static FORKS: HashMap<u32, u32> = HashMap::pinned(limits::FORKS, 0);
 /// Sessions, by number.
 #[map]
 pub static SESSIONS: HashMap<u64, SessionEntry> = HashMap::pinned(limits::SESSIONS, 0);

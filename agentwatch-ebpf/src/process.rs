@@ -6,14 +6,16 @@ use agentwatch_common::{
     record::{ExitBody, ForkBody, JoinBody},
 };
 use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid,
     macros::{btf_tracepoint, lsm},
     programs::{BtfTracePointContext, LsmContext},
 };
 
 use crate::{
+    judge::Court,
     kernel::{field, offset, read_field},
-    maps::{CGROUPS, PROCESSES},
-    record::{Record, count_loss, fill},
+    maps::{CGROUPS, FORKS, PROCESSES},
+    record::{ANY, Record, count_loss, fill},
     session::{self, Member, Task, control_word, process_start},
 };
 
@@ -21,6 +23,34 @@ use crate::{
 const SIGNAL_GROUP_EXIT: u32 = 4;
 /// `task_struct.exit_state`: ended, and waited for by whoever had to.
 const EXIT_DEAD: u32 = 0x10;
+
+/// `kernel/fork.c`, `copy_process()`: `int task_alloc(struct task_struct *task, unsigned long clone_flags)`, since 2.6.
+///
+/// A child that is not followed would be outside every session. So a process whose rules are enforced makes none unless
+/// there is room for it, which is promised here: [`process_fork`] keeps the promise, or [`process_gone`] takes it back
+/// where the child cannot be made.
+#[lsm(hook = "task_alloc")]
+pub fn process_room(ctx: LsmContext) -> i32 {
+    const CLONE_THREAD: u64 = 0x1_0000;
+    let Some(maker) = Member::current() else { return 0 };
+    if ctx.arg::<u64>(1) & CLONE_THREAD != 0 {
+        return 0;
+    }
+    let Some(judgement) = Court::on_unfollowed(&maker) else { return 0 };
+    // The promise first: so no more can be kept beyond the bound than there is room for in `FORKS`.
+    if FORKS.insert(maker.tid, 0u32, ANY).is_ok() {
+        if !session::is_full() {
+            return 0;
+        }
+        let _ = FORKS.remove(maker.tid);
+    }
+    let Some(record) = Record::take::<ForkBody>(&maker, RecordKind::ForkRefused) else {
+        return judgement.carry_out();
+    };
+    record.body::<ForkBody>();
+    record.decide(&judgement);
+    record.finish(&maker, RecordKind::ForkRefused)
+}
 
 /// `kernel/sched/core.c`, `wake_up_new_task()`, since 3.x: `TP_PROTO(struct task_struct *p)`.
 ///
@@ -50,7 +80,12 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
 fn follow(parent: &Member, child: Task, child_pid: u32) {
     let child_start_ns = process_start(child);
     let flags = parent.flags & !process_flag::LOW;
-    session::join(child_pid, child_start_ns, parent.session, parent.agent, flags);
+    let has_room = FORKS.remove(parent.tid).is_ok() || !session::is_full();
+    if has_room {
+        session::join(child_pid, child_start_ns, parent.session, parent.agent, flags);
+    } else {
+        session::count_unfollowed(parent.session);
+    }
     let Some(record) = Record::take::<ForkBody>(parent, RecordKind::Fork) else { return };
     let body = record.body::<ForkBody>();
     fill!(body, child_start_ns: child_start_ns, child_pid: child_pid, child_ns_pid: namespace_pid(child));
@@ -147,15 +182,20 @@ pub fn process_gone(ctx: LsmContext) -> i32 {
     let task: Task = ctx.arg(0);
     // SAFETY: a typed argument (see `field!`).
     let (pid, tid) = unsafe { (field!(task, task_tgid, u32), field!(task, task_pid, u32)) };
+    // SAFETY: as above.
+    let (start_ns, state) =
+        unsafe { (field!(task, task_start_boottime, u64), field!(task, task_exit_state, u32)) };
+    if state & EXIT_DEAD == 0 {
+        // A child that could not be made comes here too, as a copy of its maker, which runs: it never ended.
+        let _ = FORKS.remove(bpf_get_current_pid_tgid() as u32);
+        return 0;
+    }
     if pid != tid {
         return 0;
     }
     // SAFETY: a copy of plain data.
     let Some(entry) = unsafe { PROCESSES.get(pid) }.copied() else { return 0 };
-    // SAFETY: as above. A child that could not be made comes here too, as a copy of its maker: it never ended.
-    let (start_ns, state) =
-        unsafe { (field!(task, task_start_boottime, u64), field!(task, task_exit_state, u32)) };
-    if state & EXIT_DEAD == 0 || entry.start_ns != start_ns {
+    if entry.start_ns != start_ns {
         return 0;
     }
     let member =
@@ -181,6 +221,7 @@ fn end(member: &Member, leader: Task) {
     if PROCESSES.remove(member.pid).is_err() {
         return;
     }
+    session::count_process(-1);
     if member.flags & process_flag::EXECUTING != 0 {
         // The event of its last exec never came.
         count_loss(member.session, RecordKind::Exec, LossReason::Skipped);

@@ -2,12 +2,16 @@
 
 use agentwatch_common::{
     kind::{Attribution, LossReason, RecordKind},
+    limits::PROCESSES_MOST,
     maps::{NestedKey, ProcessEntry, SessionEntry, control, process_flag},
     rules::{SLOTS, ViewKey},
 };
-use aya_ebpf::helpers::{
-    bpf_get_current_pid_tgid,
-    generated::{bpf_get_current_task_btf, bpf_ktime_get_boot_ns},
+use aya_ebpf::{
+    bindings::{BPF_EXIST, BPF_NOEXIST},
+    helpers::{
+        bpf_get_current_pid_tgid,
+        generated::{bpf_get_current_task_btf, bpf_ktime_get_boot_ns},
+    },
 };
 
 use crate::{
@@ -225,6 +229,30 @@ pub fn begin(pid: u32, start_ns: u64, beginning: &Beginning) -> Option<u64> {
     join(pid, start_ns, session, judged_as(beginning.outer, agent), flags).then_some(session)
 }
 
+/// Whether a child has no room in `PROCESSES`. What is left beyond is for those that were promised some, and for the
+/// first processes of sessions.
+#[inline(always)]
+pub fn is_full() -> bool {
+    let count =
+        control_word(control::PROCESSES_BY_KERNEL).wrapping_add(control_word(control::PROCESSES_BY_DAEMON));
+    count as i64 >= i64::from(PROCESSES_MOST)
+}
+
+/// Counts an entry of `PROCESSES` that came (1) or went (-1).
+#[inline(always)]
+pub fn count_process(change: i64) {
+    if let Some(word) = CONTROL.get_ptr_mut(control::PROCESSES_BY_KERNEL) {
+        // SAFETY: a valid, aligned map value that is only changed atomically.
+        unsafe { atomic::fetch_add(word, change as u64) };
+    }
+}
+
+/// Counts a process that is not followed, since there is no room.
+#[inline(always)]
+pub fn count_unfollowed(session: u64) {
+    count_loss(session, RecordKind::Fork, LossReason::ProcessTableFull);
+}
+
 /// Puts a process into a session; counts a loss where there is no room.
 #[inline(always)]
 pub fn join(pid: u32, start_ns: u64, session: u64, agent: u32, flags: u32) -> bool {
@@ -232,9 +260,13 @@ pub fn join(pid: u32, start_ns: u64, session: u64, agent: u32, flags: u32) -> bo
     let (policy, rule, verdict) = (judged.policy, judged.rule, judged.verdict);
     let entry =
         ProcessEntry { session, start_ns, start_ticks: 0, agent, flags, policy, rule, verdict, pad: 0 };
-    let joined = PROCESSES.insert(pid, entry, ANY).is_ok();
+    if PROCESSES.insert(pid, entry, BPF_NOEXIST.into()).is_ok() {
+        count_process(1);
+        return true;
+    }
+    let joined = PROCESSES.insert(pid, entry, BPF_EXIST.into()).is_ok();
     if !joined {
-        count_loss(session, RecordKind::Fork, LossReason::ProcessTableFull);
+        count_unfollowed(session);
     }
     joined
 }

@@ -6,14 +6,43 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use agentwatch::event::{Event, Kind, Verdict};
+use agentwatch::kernel::maps::Maps;
+use agentwatch_common::{limits, maps::control};
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal};
 use tests::compare::json_lines;
-use tests::daemon::{Daemon, Shared};
-use tests::session::{SessionRun, act_words, wait, work_dir};
+use tests::daemon::{Daemon, PATIENCE, Shared};
+use tests::session::{SessionRun, act_outside, act_words, wait, work_dir};
 use tests::tries::tried;
+
+use crate::guards;
+
+/// The kernel's table of processes, as if it were full; as it was when this goes.
+struct Full(Maps);
+
+impl Full {
+    fn new() -> Result<Self> {
+        let pins = fs::read_dir("/sys/fs/bpf/agentwatch")?.next().context("no pins")??.path();
+        let mut maps = Maps::open(&pins)?;
+        add(&mut maps, limits::PROCESSES_MOST.into())?;
+        Ok(Self(maps))
+    }
+}
+
+impl Drop for Full {
+    fn drop(&mut self) {
+        let _ = add(&mut self.0, -i64::from(limits::PROCESSES_MOST));
+    }
+}
+
+fn add(maps: &mut Maps, count: i64) -> Result<()> {
+    let word = control::PROCESSES_BY_DAEMON;
+    let before = maps.word(word)?;
+    Ok(maps.set_word(word, before.wrapping_add_signed(count))?)
+}
 
 /// What the rules of the tests' policy protect.
 const FILE: &str = "/srv/aw-prod/f";
@@ -213,5 +242,66 @@ fn while_the_daemon_stands_still_rules_hold() -> Result<()> {
         // The first came before the flood; of the second it is said that something is missing.
         ensure!(denied >= 1 && lost > 0 && others == 0, "{denied} refusals, {lost} lost, {others} of others");
         Ok(())
+    })
+}
+
+/// Case E16.
+#[test]
+fn a_child_that_has_no_room_is_not_made() -> Result<()> {
+    Shared::with(|daemon| {
+        let forks = |run: &SessionRun| run.of_kind(Kind::ProcessFork).cloned().collect::<Vec<_>>();
+        let full = Full::new()?;
+        // Whatever the guards are.
+        for agent in ["strict", "open"] {
+            let (errno, run) = guards::tried(daemon, agent, &["fork"])?;
+            let (told, all) = (forks(&run), json_lines(&run.events));
+            let [event] = told.as_slice() else { anyhow::bail!("{all}") };
+            ensure!(errno == 1 && event.errno.as_deref() == Some("EPERM"), "errno {errno}\n{all}");
+            ensure!((event.verdict, event.rule.as_deref()) == (Verdict::Denied, Some("undecided")), "{all}");
+            ensure!(event.reason.as_deref().is_some_and(|why| why.contains("table of processes")), "{all}");
+            ensure!(event.child.is_none() && event.policy.is_some(), "{all}");
+        }
+        // Where nothing is enforced it is a loss.
+        for agent in ["soft", "test"] {
+            let (errno, run) = guards::tried(daemon, agent, &["fork"])?;
+            let told = forks(&run);
+            let all = json_lines(&run.events);
+            ensure!(
+                errno == 0 && told.len() == 1 && told[0].verdict == Verdict::Allowed,
+                "errno {errno}\n{all}"
+            );
+            let lost = |event: &Event| {
+                event.loss.as_ref().is_some_and(|loss| loss.reason == "process_table_full" && loss.count == 1)
+            };
+            ensure!(run.of_kind(Kind::Loss).any(lost), "{all}");
+        }
+        let (told, _dir) = act_outside(&["try", "fork"])?;
+        ensure!(told.number("errno")? == 0, "outside: {told:?}");
+        drop(full);
+        let (errno, run) = guards::tried(daemon, "strict", &["fork"])?;
+        ensure!(errno == 0 && forks(&run).iter().all(|event| event.child.is_some()), "errno {errno}");
+        Ok(())
+    })
+}
+
+/// Case E16: whether there is room goes by a count, which is right when all is quiet.
+#[test]
+fn processes_are_counted_as_they_come_and_go() -> Result<()> {
+    Shared::with(|daemon| {
+        daemon.act(&["fork-storm", "100"])?;
+        guards::tried(daemon, "strict", &["fork"])?;
+        daemon.act(&["exec-thread"])?;
+        daemon.sentinel()?;
+        let pins = fs::read_dir("/sys/fs/bpf/agentwatch")?.next().context("no pins")??.path();
+        let maps = Maps::open(&pins)?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (there, counted) = (maps.processes.iter().count(), maps.processes.counted()?);
+            if i64::try_from(there)? == counted {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "{there} processes are in the table, and {counted} counted");
+            std::thread::yield_now();
+        }
     })
 }

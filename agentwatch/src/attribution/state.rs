@@ -22,6 +22,10 @@ use crate::{
     event::{self, Event, Exit, Kind, Op},
 };
 
+/// Why a child is refused.
+const NO_ROOM: &str =
+    "the table of processes in sessions is full, and a child that cannot be followed is refused";
+
 /// This host in this boot.
 #[derive(Clone, Debug)]
 pub struct Host {
@@ -102,6 +106,7 @@ impl Attribution {
     pub fn apply(&mut self, record: &Record<'_>, raw: &[u8], out: &mut Vec<Event>) {
         self.finish_waiting(record, out);
         match &record.body {
+            Body::Fork(_) if record.kind == RecordKind::ForkRefused => self.refused_fork(&record.header, out),
             Body::Fork(fork) => self.fork(&record.header, fork, out),
             Body::Exec(exec) if exec.args.flags & args_flag::MORE != 0 => {
                 self.pending.insert(record.header.pid, Pending::new(raw, &exec.args));
@@ -156,6 +161,14 @@ impl Attribution {
         let namespace_pid = (fork.child_ns_pid != fork.child_pid).then_some(fork.child_ns_pid);
         event.child =
             Some(event::Child { pid: fork.child_pid, start_time: fork.child_start_ns, namespace_pid });
+        out.push(event);
+    }
+
+    /// A child for which there was no room: it was not made.
+    fn refused_fork(&mut self, header: &RecordHeader, out: &mut Vec<Event>) {
+        let mut event = self.event(header, Kind::ProcessFork, None, out);
+        self.judge(header, &mut event);
+        event.reason = Some(NO_ROOM.to_owned());
         out.push(event);
     }
 

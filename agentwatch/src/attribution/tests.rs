@@ -248,6 +248,16 @@ fn a_child_that_was_found_before_its_fork_came_is_counted_once() {
 }
 
 #[test]
+fn a_child_that_was_refused_is_told_and_keeps_no_session_open() {
+    let mut bench = Bench::new();
+    bench.exec(7, ROOT, Some(0), "/usr/bin/claude", b"claude\0");
+    let events = bench.apply(RecordKind::ForkRefused, 7, ROOT, &[0; 16]);
+    assert_eq!((kinds(&events), &events[0].child), (vec![Kind::ProcessFork], &None));
+    assert!(events[0].reason.as_deref().unwrap().contains("table of processes"));
+    assert_eq!(kinds(&bench.exit(7, ROOT, 0)), [Kind::ProcessExit, Kind::SessionEnd]);
+}
+
+#[test]
 fn arguments_come_in_parts_and_missing_ones_are_told() {
     let mut bench = Bench::new();
     let first = exec_rest(0, By::MatchedExec.raw(), "/bin/x", b"x\0long", 20, 1);

@@ -53,7 +53,7 @@ impl Attribution {
 /// The kind of event that a record of this kind would have become.
 fn loss_kind(kind: RecordKind) -> &'static str {
     match kind {
-        RecordKind::Fork => "process.fork",
+        RecordKind::Fork | RecordKind::ForkRefused => "process.fork",
         RecordKind::Exec | RecordKind::ExecArgs | RecordKind::ExecRefused => "process.exec",
         RecordKind::Exit => "process.exit",
         RecordKind::Cwd => "process.cwd",

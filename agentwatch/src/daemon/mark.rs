@@ -226,13 +226,13 @@ fn mark(
 ) -> bool {
     let flags = if root { process_flag::ROOT } else { 0 };
     let entry = process_entry(judged.session, id, judged.agent, flags);
-    if let Err(error) = maps.processes.insert(id.pid, Shared(entry), 0) {
+    if let Err(error) = maps.processes.insert(id.pid, entry) {
         tracing::warn!(pid = id.pid, %error, "cannot follow a process of a session");
         return false;
     }
     // It may have ended before the mark, and then nothing would take the mark away.
     let Some(seen) = facts::process(id.pid).filter(|seen| seen.start_ticks == id.start_ticks) else {
-        let _ = maps.processes.remove(&id.pid);
+        let _ = maps.processes.remove(id.pid);
         return false;
     };
     state.add_process(id.pid, Process::seen(judged.session, &seen), now_ns, out);
@@ -250,17 +250,16 @@ pub fn launch(
     out: &mut Vec<Event>,
 ) -> Option<u64> {
     let number = numbers.next();
-    let before =
-        maps.processes.get(&id.pid, 0).ok().map(|Shared(entry)| entry).filter(|entry| is_process(entry, id));
+    let before = maps.processes.get(id.pid).filter(|entry| is_process(entry, id));
     let before = before.as_ref().map(Judged::of);
     let parent = before.map(|before| before.session);
     let flags = process_flag::ROOT | process_flag::LAUNCHING;
     let entry = process_entry(number, id, judged_as(maps, state, before, agent), flags);
     state.begin(number, id.pid, now_ns, agent, By::Launched, parent, None);
     keep(maps, state, number, agent, By::Launched);
-    maps.processes.insert(id.pid, Shared(entry), 0).ok()?;
+    maps.processes.insert(id.pid, entry).ok()?;
     let Some(seen) = facts::process(id.pid).filter(|seen| seen.start_ticks == id.start_ticks) else {
-        let _ = maps.processes.remove(&id.pid);
+        let _ = maps.processes.remove(id.pid);
         return None;
     };
     out.extend(state.session_started(number, now_ns));

@@ -13,7 +13,7 @@ use crate::{
         state::{AbilityState, AbilityView, DaemonView, LaunchView, LogView, SessionView, TreeView},
     },
     event::time::format_time,
-    kernel::{State, maps::Shared},
+    kernel::State,
     log,
     policy::Mode,
 };
@@ -70,7 +70,7 @@ impl Daemon {
     /// The mode by which the kernel judges the processes of a session; nothing where none lives.
     fn held_to(&self, session: &Session) -> Option<Mode> {
         let entry = |pid: u32| {
-            let Shared(entry) = self.maps.processes.get(&pid, 0).ok()?;
+            let entry = self.maps.processes.get(pid)?;
             (entry.session == session.number).then_some(entry)
         };
         let entry = entry(session.began.root_pid).or_else(|| {

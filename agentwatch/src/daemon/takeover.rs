@@ -41,9 +41,9 @@ pub fn take_up_processes(maps: &mut Maps, state: &mut Attribution, now: u64, out
         match facts::process(pid).filter(|seen| mark::is_start(&entry, seen.start_ticks)) {
             Some(seen) => state.add_process(pid, Process::seen(entry.session, &seen), now, out),
             // The kernel took it out itself, then its record tells; or the number is another process's by now.
-            None if maps.processes.get(&pid, 0).ok() != Some(Shared(entry)) => {}
+            None if maps.processes.get(pid) != Some(entry) => {}
             None => {
-                let _ = maps.processes.remove(&pid);
+                let _ = maps.processes.remove(pid);
                 state.was_there(pid, entry.session, start_ns, now, out);
             }
         }
@@ -74,6 +74,6 @@ pub fn end_missing(
 }
 
 fn is_followed(maps: &Maps, pid: u32, start_ns: u64) -> bool {
-    let entry = maps.processes.get(&pid, 0).ok();
-    entry.is_some_and(|Shared(entry)| mark::is_start(&entry, start_ns / mark::NS_PER_TICK))
+    let entry = maps.processes.get(pid);
+    entry.is_some_and(|entry| mark::is_start(&entry, start_ns / mark::NS_PER_TICK))
 }

@@ -125,7 +125,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
     let mut cursor = Cursor::new(bytes);
     let (header, kind) = header(&mut cursor, bytes.len())?;
     let body = match kind {
-        RecordKind::Fork => Body::Fork(fork(&mut cursor)?),
+        RecordKind::Fork | RecordKind::ForkRefused => Body::Fork(fork(&mut cursor)?),
         RecordKind::Exec => Body::Exec(exec(&mut cursor)?),
         RecordKind::ExecArgs => Body::Args(more_args(&mut cursor)?),
         RecordKind::Exit => Body::Exit(ExitBody { code: cursor.u32()?, pad: 0 }),

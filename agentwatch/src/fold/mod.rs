@@ -235,7 +235,7 @@ fn clear(record: &mut [u8]) {
 
 /// Whether repeats of this kind are folded: not the life of processes, each of which is told.
 const fn is_foldable(kind: RecordKind) -> bool {
-    kind.raw() >= RecordKind::FileOpen.raw()
+    kind.raw() >= RecordKind::FileOpen.raw() || matches!(kind, RecordKind::ForkRefused)
 }
 
 /// Whether what a process did before is told before this.

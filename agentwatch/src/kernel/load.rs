@@ -299,7 +299,7 @@ fn inherit(own: &Path, maps: &mut Maps) -> bool {
         if let Ok(old) = Maps::open(&build) {
             for (pid, entry) in old.processes.iter().flatten() {
                 let Shared(entry) = entry;
-                inherited |= maps.processes.insert(pid, Shared(entry), 0).is_ok();
+                inherited |= maps.processes.insert(pid, entry).is_ok();
             }
             for (number, entry) in old.sessions.iter().flatten() {
                 let _ = maps.sessions.insert(number, entry, 0);

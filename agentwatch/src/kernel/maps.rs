@@ -14,6 +14,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, MapError, RingBuf},
 };
 
+pub use super::processes::Processes;
 use super::{KernelError, rules::RuleMaps, skips::Programs};
 
 /// Makes a shared type one that aya may copy to and from the kernel.
@@ -34,11 +35,8 @@ unsafe impl Pod for Shared<LossKey> {}
 // SAFETY: as above.
 unsafe impl Pod for Shared<Automaton> {}
 
-/// Live processes in sessions, by process id.
-pub type Processes = HashMap<MapData, u32, Shared<ProcessEntry>>;
-
 /// A table with a key.
-type Table<K, V> = HashMap<MapData, K, V>;
+pub(super) type Table<K, V> = HashMap<MapData, K, V>;
 
 /// An automaton on the heap: it is too large for the stack.
 #[derive(Debug)]
@@ -100,7 +98,7 @@ impl Maps {
     pub fn open(dir: &Path) -> Result<Self, KernelError> {
         Ok(Self {
             dir: dir.to_owned(),
-            processes: hash(dir, "PROCESSES")?,
+            processes: Processes::open(dir)?,
             sessions: hash(dir, "SESSIONS")?,
             cgroups: hash(dir, "CGROUPS")?,
             nested: hash(dir, "NESTED")?,
@@ -132,7 +130,7 @@ impl Maps {
     /// # Errors
     /// The pin is gone.
     pub fn processes_again(&self) -> Result<Processes, KernelError> {
-        hash(&self.dir, "PROCESSES")
+        Processes::open(&self.dir)
     }
 
     /// Opens the tables of the rules.

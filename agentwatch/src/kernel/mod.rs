@@ -6,6 +6,7 @@ mod load;
 pub mod maps;
 pub mod offsets;
 pub mod probes;
+mod processes;
 pub mod rules;
 pub mod skips;
 

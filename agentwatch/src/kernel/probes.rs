@@ -45,6 +45,7 @@ pub const PROBES: &[Probe] = &[
     tracepoint("process_exit", "sched_process_exit", "process.exit", true),
     Probe { required: true, ..lsm("process_gone", "task_free", "process.exit") },
     tracepoint("process_fork", "sched_wakeup_new", "process.fork", true),
+    lsm("process_room", "task_alloc", "refusal of children that cannot be followed"),
     lsm("file_open", "file_open", "file.open"),
     lsm("file_create", "path_mknod", "file.create"),
     lsm("file_mkdir", "path_mkdir", "file.mkdir"),

@@ -15,11 +15,7 @@ use rustix::{
 };
 
 use super::{Outcome, Report, SESSION, canary, folders};
-use crate::{
-    kernel::maps::{Processes, Shared},
-    paths::Paths,
-    policy::CANARY,
-};
+use crate::{kernel::maps::Processes, paths::Paths, policy::CANARY};
 
 /// How long a self-test may take. It takes a hundredth of it.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -117,7 +113,7 @@ fn join(processes: &mut Processes, pid: u32) -> io::Result<()> {
         ..ProcessEntry::default()
     };
     processes
-        .insert(pid, Shared(entry), 0)
+        .insert(pid, entry)
         .map_err(|error| io::Error::other(format!("the kernel's table does not take the canary: {error}")))
 }
 

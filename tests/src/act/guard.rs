@@ -76,6 +76,8 @@ pub enum Attempt {
     Remove { path: PathBuf },
     /// Puts a key into a new terminal
     Keys,
+    /// Starts a thread, which is no process, and then a process
+    Fork,
     /// Gives a command to a console
     Console { path: PathBuf },
     /// Gives something another name
@@ -136,6 +138,7 @@ impl Attempt {
             Self::Create { path } => OpenOptions::new().write(true).create_new(true).open(path).map(drop),
             Self::Remove { path } => std::fs::remove_file(path),
             Self::Keys => keys(),
+            Self::Fork => fork(),
             Self::Console { path } => console(path),
             Self::Rename { path, to } => std::fs::rename(path, to),
             Self::Ring { workers, watched, what } => what.attempt(*workers, *watched),
@@ -232,6 +235,20 @@ fn bpf() -> io::Result<()> {
 fn raw_socket(family: i32) -> io::Result<()> {
     // SAFETY: numbers alone; the descriptor is closed at this process's end.
     made(unsafe { libc::socket(family, libc::SOCK_RAW, libc::IPPROTO_ICMP) }.into())
+}
+
+fn fork() -> io::Result<()> {
+    let thread = std::thread::Builder::new().spawn(|| ());
+    thread.map_err(io::Error::other)?.join().map_err(|_| io::Error::other("the thread panicked"))?;
+    // SAFETY: the child does nothing but end.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: a number alone.
+        unsafe { libc::_exit(0) };
+    }
+    made(child.into())?;
+    // SAFETY: the status is not asked for.
+    made(unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) }.into())
 }
 
 fn keys() -> io::Result<()> {
