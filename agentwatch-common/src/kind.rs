@@ -75,6 +75,8 @@ numbered! {
         FileTimes = 31,
         /// Flags such as `immutable` were set.
         FileFlags = 32,
+        /// A descriptor of an open file came from another process.
+        FileReceive = 33,
         /// Connected, or named a default peer: [`crate::record::NetBody`].
         NetConnect = 48,
         /// Sent to an address without a connection.
@@ -85,6 +87,8 @@ numbered! {
         NetListen = 51,
         /// Accepted a connection.
         NetAccept = 52,
+        /// A connected socket came from another process.
+        NetReceive = 53,
         /// Something that a guard is about: [`crate::record::GuardBody`].
         Guard = 64,
     }

@@ -112,6 +112,8 @@ offsets! {
     file_f_inode = "file"."f_inode",
     /// Flags of an open file.
     file_f_flags = "file"."f_flags",
+    /// What an open file belongs to: of a socket `struct socket`.
+    file_private_data = "file"."private_data",
     /// Parent folder.
     dentry_d_parent = "dentry"."d_parent",
     /// Name.

@@ -74,6 +74,29 @@ pub fn file_open(ctx: LsmContext) -> i32 {
     )
 }
 
+/// `net/core/scm.c` and `fs/file.c`, `receive_fd()`: `int file_receive(struct file *file)`, since 2.6.
+///
+/// A descriptor comes from another process: in a message, by `pidfd_getfd`, by seccomp's or binder's means. It is as if
+/// it were opened here. What has no place in a file system was opened by no name, and no rule is about it; sockets are
+/// told by [`crate::net::net_receive`].
+#[lsm(hook = "file_receive")]
+pub fn file_receive(ctx: LsmContext) -> i32 {
+    const O_PATH: u32 = 0o10_000_000;
+    let Some(member) = Member::current() else { return 0 };
+    let file: Task = ctx.arg(0);
+    // SAFETY: a typed argument (see `field!`).
+    let (flags, inode) = unsafe { (field!(file, file_f_flags, u32), field!(file, file_f_inode, Address)) };
+    let place = Place::read(file.wrapping_add(offset!(file_f_path)));
+    // What was opened for its name alone is opened again before anything is done with it.
+    if flags & O_PATH != 0 || place.is_internal() {
+        return 0;
+    }
+    let mode = u32::from(read_field::<u16>(inode, offset!(inode_i_mode)));
+    let decided = guard::on_device(&member, inode, mode);
+    let facts = Facts { flags, mode, decided, ..Facts::NONE };
+    report_one(&member, RecordKind::FileReceive, place, facts, ops_of(flags, place))
+}
+
 /// What an open with these flags asks for.
 #[inline(always)]
 fn ops_of(flags: u32, place: Place) -> Ops {

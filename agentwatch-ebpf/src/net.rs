@@ -116,6 +116,42 @@ pub fn unix_send(ctx: LsmContext) -> i32 {
     0
 }
 
+/// `net/core/scm.c` and `fs/file.c`, `receive_fd()`: `int file_receive(struct file *file)`, since 2.6.
+///
+/// A connected socket comes from another process: it is as if it were connected here. Others are told by
+/// [`crate::file::file_receive`].
+#[lsm(hook = "file_receive")]
+pub fn net_receive(ctx: LsmContext) -> i32 {
+    const TYPE: u16 = 0o170_000;
+    const SOCKET: u16 = 0o140_000;
+    let Some(member) = Member::current() else { return 0 };
+    let file: Task = ctx.arg(0);
+    // SAFETY: a typed argument (see `field!`).
+    let (inode, data) =
+        unsafe { (field!(file, file_f_inode, Address), field!(file, file_private_data, Address)) };
+    // Of a socket's file that was opened for its name alone nothing is there.
+    if read_field::<u16>(inode, offset!(inode_i_mode)) & TYPE != SOCKET || data.is_null() {
+        return 0;
+    }
+    let socket = Socket::of(data);
+    let reached = match socket.family {
+        // The one that listened gave its name to those that it accepted.
+        AF_UNIX => Socket::from_sk(pointer(socket.sk, offset!(unix_sock_peer))),
+        AF_INET | AF_INET6 => socket,
+        _ => return 0,
+    };
+    let is_connected = if reached.family == AF_UNIX {
+        !pointer(reached.sk, offset!(unix_sock_addr)).is_null()
+    } else {
+        read_field::<u16>(reached.sk, offset!(sock_dport)) != 0
+    };
+    if !is_connected {
+        return 0;
+    }
+    let end = if reached.family == AF_UNIX { End::Local } else { End::Peer };
+    report_socket(&member, RecordKind::NetReceive, &reached, end)
+}
+
 /// A socket's protocol side, and what kind it is.
 struct Socket {
     sk: Address,
@@ -162,7 +198,7 @@ fn begin(record: &Record, socket: &Socket) -> *mut NetBody {
 #[inline(always)]
 const fn ops_of(kind: RecordKind) -> Ops {
     match kind {
-        RecordKind::NetConnect | RecordKind::NetSend => bit(op::CONNECT),
+        RecordKind::NetConnect | RecordKind::NetSend | RecordKind::NetReceive => bit(op::CONNECT),
         RecordKind::NetBind | RecordKind::NetListen => bit(op::LISTEN),
         _ => 0,
     }

@@ -37,6 +37,15 @@ impl Place {
         read_field(pointer(self.dentry, offset!(dentry_d_sb)), offset!(super_block_s_magic))
     }
 
+    /// Whether the mount is the kernel's own, which nobody can reach: that of pipes, sockets, files in memory.
+    #[inline(always)]
+    pub fn is_internal(self) -> bool {
+        /// `MNT_NS_INTERNAL`, which is `ERR_PTR(-EINVAL)`.
+        const INTERNAL: isize = -22;
+        let mount = self.mnt.wrapping_sub(offset!(mount_mnt));
+        pointer(mount, offset!(mount_mnt_ns)) as isize == INTERNAL
+    }
+
     /// Whether the name is that of a folder.
     #[inline(always)]
     pub fn is_folder(self) -> bool {

@@ -15,6 +15,7 @@ mod enforcement;
 mod failures;
 mod files;
 mod guards;
+mod handed;
 mod load;
 mod names;
 mod nested;

@@ -39,6 +39,7 @@ const RENAME_FLAGS: &[(u32, &str)] =
 pub fn kind_of(kind: RecordKind, act: &FileAct<'_>) -> Option<(Kind, Option<Op>)> {
     Some(match kind {
         RecordKind::FileOpen => (Kind::FileOpen, Some(open_op(act.flags))),
+        RecordKind::FileReceive => (Kind::FileReceive, Some(open_op(act.flags))),
         RecordKind::FileCreate => (Kind::FileCreate, Some(Op::Write)),
         RecordKind::FileDelete => (Kind::FileDelete, Some(Op::Delete)),
         RecordKind::FileRename => (Kind::FileRename, Some(Op::Delete)),
@@ -167,7 +168,7 @@ fn push_number(text: &mut String, number: u32) {
 
 fn flags_of(kind: RecordKind, flags: u32) -> Option<String> {
     match kind {
-        RecordKind::FileOpen => Some(open_flags(flags)),
+        RecordKind::FileOpen | RecordKind::FileReceive => Some(open_flags(flags)),
         RecordKind::FileRename if flags != 0 => Some(names(RENAME_FLAGS, flags).join("|")),
         RecordKind::Mount | RecordKind::Unmount if flags != 0 => Some(format!("{flags:#x}")),
         _ => None,

@@ -24,6 +24,7 @@ pub fn kind_of(kind: RecordKind) -> Option<(Kind, Option<Op>)> {
         RecordKind::NetSend => (Kind::NetSend, Some(Op::Connect)),
         RecordKind::NetBind => (Kind::NetBind, Some(Op::Listen)),
         RecordKind::NetListen => (Kind::NetListen, Some(Op::Listen)),
+        RecordKind::NetReceive => (Kind::NetReceive, Some(Op::Connect)),
         RecordKind::NetAccept => (Kind::NetAccept, None),
         _ => return None,
     })

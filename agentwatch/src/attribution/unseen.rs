@@ -73,6 +73,7 @@ fn loss_kind(kind: RecordKind) -> &'static str {
         RecordKind::FileMkdir => "file.mkdir",
         RecordKind::FileRmdir => "file.rmdir",
         RecordKind::FileMap => "file.map",
+        RecordKind::FileReceive => "file.receive",
         RecordKind::Mount => "mount",
         RecordKind::Unmount => "unmount",
         RecordKind::NetConnect => "net.connect",
@@ -80,6 +81,7 @@ fn loss_kind(kind: RecordKind) -> &'static str {
         RecordKind::NetBind => "net.bind",
         RecordKind::NetListen => "net.listen",
         RecordKind::NetAccept => "net.accept",
+        RecordKind::NetReceive => "net.receive",
         RecordKind::Guard => "guard",
         RecordKind::Unknown(_) => "unknown",
     }

@@ -146,6 +146,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
         | RecordKind::FileMkdir
         | RecordKind::FileRmdir
         | RecordKind::FileMap
+        | RecordKind::FileReceive
         | RecordKind::ExecRefused
         | RecordKind::Mount
         | RecordKind::Unmount => Body::File(file(&mut cursor)?),
@@ -153,7 +154,8 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
         | RecordKind::NetSend
         | RecordKind::NetBind
         | RecordKind::NetListen
-        | RecordKind::NetAccept => Body::Net(net(&mut cursor)?),
+        | RecordKind::NetAccept
+        | RecordKind::NetReceive => Body::Net(net(&mut cursor)?),
         RecordKind::Guard => Body::Guard(guard(&mut cursor)?),
         RecordKind::Unknown(kind) => return Err(DecodeError::Kind(kind)),
     };

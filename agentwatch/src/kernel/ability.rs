@@ -49,9 +49,10 @@ const fn needed_for(op: Op) -> &'static [&'static str] {
     match op {
         Op::Exec => &["rules on programs", "rules on programs that others load"],
         Op::Run => &["sessions by program"],
-        Op::Read => &["file.open"],
+        Op::Read => &["file.open", "file.receive"],
         Op::Write => &[
             "file.open",
+            "file.receive",
             "file.create",
             "file.mkdir",
             "file.rename",
@@ -70,9 +71,13 @@ const fn needed_for(op: Op) -> &'static [&'static str] {
         Op::Delete => {
             &["file.open", "file.delete", "file.rmdir", "file.rename", "file.link", "file.truncate"]
         }
-        Op::Connect => {
-            &["net.connect", "net.send", "net.connect to Unix sockets", "net.send to Unix sockets"]
-        }
+        Op::Connect => &[
+            "net.connect",
+            "net.send",
+            "net.receive",
+            "net.connect to Unix sockets",
+            "net.send to Unix sockets",
+        ],
         Op::Listen => &["net.bind", "net.listen"],
     }
 }

@@ -114,7 +114,7 @@ fn name_of(decision: &Decision<'_>) -> Option<String> {
 pub fn operations_of(event: &Event) -> Vec<PastOperation> {
     match event.kind {
         Kind::ProcessExec => exec(event),
-        Kind::NetConnect | Kind::NetSend => address(event, Op::Connect),
+        Kind::NetConnect | Kind::NetSend | Kind::NetReceive => address(event, Op::Connect),
         Kind::NetBind | Kind::NetListen => address(event, Op::Listen),
         kind => event.file.as_ref().map_or_else(Vec::new, |file| file_operations(kind, file)),
     }
@@ -127,7 +127,7 @@ fn file_operations(kind: Kind, file: &File) -> Vec<PastOperation> {
     let asked = |op, target| PastOperation { op, target, by_default: true };
     let by_rule = |op, target| PastOperation { op, target, by_default: false };
     match kind {
-        Kind::FileOpen => {
+        Kind::FileOpen | Kind::FileReceive => {
             let (writes, truncates) = (!has("O_RDONLY"), has("O_TRUNC"));
             let ops =
                 [(Op::Read, !has("O_WRONLY")), (Op::Write, writes || truncates), (Op::Delete, truncates)];
