@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// How long it may take to start or stop: an emulated machine verifies kernel programs slowly.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(900);
 /// Between two looks at something that tells nobody when it is ready.
 pub const TURN: Duration = Duration::from_millis(50);
 /// Where every daemon keeps its kernel programs.

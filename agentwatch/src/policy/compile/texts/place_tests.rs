@@ -86,7 +86,11 @@ proptest! {
             }
         }
         // A part of a file system that is shown nowhere is still covered by patterns for any folder, those that allow too.
-        is_exact &= names.len() > 1 || mounts.iter().all(|(other, ..)| *other != dev);
+        // So is what is shown, by what the folders are called above the part that is.
+        let is_mounted = mounts.iter().any(|(other, ..)| *other == dev);
+        let is_whole = mounts.iter().any(|(other, root, _)| *other == dev && root.is_empty());
+        is_exact &= names.len() > 1 || !is_mounted;
+        is_exact &= is_whole || !is_mounted || !rules.contains("**");
         // A name that may mean something else as well opens nothing.
         is_exact &= places.aliases.iter().all(|alias| alias.trusted);
         for op in [Op::Read, Op::Write] {
