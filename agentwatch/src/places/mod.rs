@@ -47,9 +47,12 @@ impl Places {
             let root = root_of(dev, &here, mounts);
             for mount in here.iter().filter(|mount| mount.id != root.mount) {
                 let to = [root.text.as_slice(), name(&mount.root)].concat();
-                // What is mounted below is shown by that name alone.
-                let trusted = !mounts.iter().any(|other| is_below(name(&other.point), &to));
-                let alias = Alias { from: name(&mount.point).to_vec(), to, trusted, is_mount: true };
+                let from = name(&mount.point).to_vec();
+                // Both names must mean this, and what is mounted below is shown by that name alone.
+                let trusted = shown_at(mounts, &from) == Some(mount.id)
+                    && shown_at(mounts, &to).is_none_or(|id| id == root.mount)
+                    && !mounts.iter().any(|other| is_below(name(&other.point), &to));
+                let alias = Alias { from, to, trusted, is_mount: true };
                 if alias.from != alias.to && !places.aliases.contains(&alias) {
                     places.aliases.push(alias);
                 }
@@ -71,6 +74,12 @@ fn root_of(dev: u32, here: &[&Mount], mounts: &Mounts) -> Root {
         Some(mount) => Root { dev, text: name(&mount.point).to_vec(), mount: mount.id },
         None => Root { dev, text: format!("\0{}:{}", dev >> 20, dev & 0xf_ffff).into_bytes(), mount: 0 },
     }
+}
+
+/// The mount that a path leads to: the last one at or above it, which covers those before it.
+fn shown_at(mounts: &Mounts, path: &[u8]) -> Option<u32> {
+    let above = |mount: &&Mount| path == name(&mount.point) || is_below(path, name(&mount.point));
+    mounts.iter().rfind(above).map(|mount| mount.id)
 }
 
 /// Whether a path is below a folder.
@@ -118,7 +127,8 @@ mod tests {
         let expected = [
             link,
             alias("/home", "\x000:40/@home"),
-            alias("/mnt", "/late"),
+            // Something else is mounted there now.
+            Alias { trusted: false, ..alias("/mnt", "/late") },
             alias("/srv/payments", "/data/pay"),
         ];
         assert_eq!(places.aliases, expected);

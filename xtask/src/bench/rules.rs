@@ -72,7 +72,7 @@ fn unlogged(daemon: &Daemon, bench: &Bench<'_>, actor: Command) -> Result<Run> {
     // It begins when it is told to.
     let mut command =
         daemon.agentwatch(&["exec", "--agent", "bench", "--", "sh", "-c", "read go; exec \"$@\"", "sh"]);
-    command.arg(actor.get_program()).args(actor.get_args()).stdin(Stdio::piped());
+    command.arg(actor.get_program()).args(actor.get_args()).stdin(Stdio::piped()).stdout(Stdio::null());
     let mut child = command.spawn().context("cannot start `agentwatch exec`")?;
     wait_for(&mut log, "\"session.start\"")?;
     daemon.signal(Signal::STOP)?;
