@@ -15,13 +15,8 @@ pub(super) struct Classes {
 impl Classes {
     pub(super) fn new(nfa: &Nfa) -> Self {
         let mut members = vec![ByteSet::ALL];
-        let mut seen = std::collections::HashSet::new();
-        for node in nfa.nodes() {
-            for set in node.ones.iter().chain(&node.links).map(|(set, _)| *set).chain([node.repeat]) {
-                if seen.insert(set) {
-                    members = split(&members, set);
-                }
-            }
+        for &set in nfa.sets() {
+            members = split(&members, set);
         }
         let mut of = [0; 256];
         for (byte, class) in (0..=u8::MAX).zip(&mut of) {

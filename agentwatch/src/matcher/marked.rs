@@ -86,11 +86,11 @@ impl Patterns {
         }
     }
 
-    /// Makes an automaton of them.
+    /// Makes an automaton of them. What they were made of is given back before there is a smaller one.
     ///
     /// # Errors
     /// When it needs more than so many states before equal ones are merged.
-    pub fn build(&self, states_max: usize) -> Result<Built, TooManyStates> {
+    pub fn build(self, states_max: usize) -> Result<Built, TooManyStates> {
         let classes = Classes::new(&self.nfa);
         let mut starts: Vec<Vec<NodeId>> = self.roots.iter().map(|&root| vec![root]).collect();
         if let Some((kind, others)) = self.known {

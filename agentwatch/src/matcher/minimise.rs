@@ -5,31 +5,50 @@ use super::subsets::Automaton;
 
 /// Merges states that no text tells apart; state 0 stays the dead one, and every state from which nothing
 /// can match any more becomes it.
+///
+/// Most steps of all lead to one and the same state. The block that holds it is never asked who leads there: each step
+/// leads somewhere, so that whoever leads to no other block leads to that one. So those steps need not be kept turned
+/// round, which would take more memory than the automaton.
 pub(super) fn minimise(automaton: &Automaton) -> Automaton {
+    let hub = most_frequent(automaton);
     let mut partition = Partition::by(&automaton.accept);
-    let sources = Sources::new(automaton);
-    let mut waiting: Vec<usize> = (0..partition.blocks()).collect();
-    let mut is_waiting = vec![true; waiting.len()];
+    let sources = Sources::new(automaton, hub);
+    let is_hub = |partition: &Partition, block| partition.block_of[hub as usize] == block;
+    let mut waiting: Vec<usize> =
+        (0..partition.blocks()).filter(|&block| !is_hub(&partition, block)).collect();
+    let mut is_waiting: Vec<bool> = (0..partition.blocks()).map(|block| !is_hub(&partition, block)).collect();
     while let Some(block) = waiting.pop() {
         is_waiting[block] = false;
-        let splitter = partition.members(block).to_vec();
-        for class in 0..automaton.classes {
-            for &state in &splitter {
-                for &source in sources.of(state, class) {
-                    partition.mark(source);
-                }
-            }
+        let leads_here = partition.members(block).iter().flat_map(|&state| sources.of(state));
+        let mut steps: Vec<(u32, u32)> = leads_here.copied().collect();
+        steps.sort_unstable();
+        for of_class in steps.chunk_by(|(a, _), (b, _)| a == b) {
+            of_class.iter().for_each(|&(_, source)| partition.mark(source));
             for (old, new) in partition.split_marked() {
                 is_waiting.push(false);
                 let smaller =
                     if partition.members(new).len() <= partition.members(old).len() { new } else { old };
-                let next = if is_waiting[old] { new } else { smaller };
+                let next = if is_waiting[old] || is_hub(&partition, old) {
+                    new
+                } else if is_hub(&partition, new) {
+                    old
+                } else {
+                    smaller
+                };
                 is_waiting[next] = true;
                 waiting.push(next);
             }
         }
     }
+    drop(sources);
     quotient(automaton, &partition)
+}
+
+/// The state to which most steps lead.
+fn most_frequent(automaton: &Automaton) -> u32 {
+    let mut counts = vec![0_u32; automaton.accept.len()];
+    automaton.table.iter().for_each(|&next| counts[next as usize] += 1);
+    (0..).zip(counts).max_by_key(|&(_, count)| count).map_or(0, |(state, _)| state)
 }
 
 /// One state for each block, the dead state's block first.
@@ -60,37 +79,40 @@ fn quotient(automaton: &Automaton, partition: &Partition) -> Automaton {
     Automaton { classes: automaton.classes, table, accept, starts }
 }
 
-/// The states that lead to a state by a class.
+/// The steps that lead to a state, without those to one state that is left out.
 struct Sources {
-    classes: usize,
+    /// Where those of each state begin.
     first: Vec<usize>,
-    states: Vec<u32>,
+    /// The class, and the state whose step it is.
+    steps: Vec<(u32, u32)>,
 }
 
 impl Sources {
-    fn new(automaton: &Automaton) -> Self {
-        let classes = automaton.classes;
-        let mut first = vec![0; automaton.accept.len() * classes + 1];
-        let slot = |index: usize, next: u32| next as usize * classes + index % classes;
-        for (index, &next) in automaton.table.iter().enumerate() {
-            first[slot(index, next) + 1] += 1;
+    fn new(automaton: &Automaton, without: u32) -> Self {
+        let steps = || {
+            let rows = (0_u32..).zip(automaton.table.chunks(automaton.classes));
+            let steps = rows.flat_map(|(state, row)| (0_u32..).zip(row).map(move |step| (state, step)));
+            steps.filter(|(_, (_, next))| **next != without)
+        };
+        let mut first = vec![0; automaton.accept.len() + 1];
+        steps().for_each(|(_, (_, &next))| first[next as usize] += 1);
+        // Where those of each end; filling from there backwards, that becomes where they begin.
+        let mut end = 0;
+        for count in &mut first {
+            end += *count;
+            *count = end;
         }
-        for index in 1..first.len() {
-            first[index] += first[index - 1];
+        let mut all = vec![(0, 0); end];
+        for (state, (class, &next)) in steps() {
+            let place = &mut first[next as usize];
+            *place -= 1;
+            all[*place] = (class, state);
         }
-        let mut free = first.clone();
-        let mut states = vec![0; automaton.table.len()];
-        for (index, &next) in automaton.table.iter().enumerate() {
-            let place = &mut free[slot(index, next)];
-            states[*place] = u32::try_from(index / classes).unwrap_or(0);
-            *place += 1;
-        }
-        Self { classes, first, states }
+        Self { first, steps: all }
     }
 
-    fn of(&self, state: u32, class: usize) -> &[u32] {
-        let slot = state as usize * self.classes + class;
-        &self.states[self.first[slot]..self.first[slot + 1]]
+    fn of(&self, state: u32) -> &[(u32, u32)] {
+        &self.steps[self.first[state as usize]..self.first[state as usize + 1]]
     }
 }
 

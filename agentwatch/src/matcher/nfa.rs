@@ -6,17 +6,24 @@ use super::{ByteSet, Mark, Piece, ScriptGlob};
 
 /// Index of a node.
 pub(super) type NodeId = u32;
+/// Index of a set of bytes: nodes are many, and different sets few.
+pub(super) type SetId = u32;
+
+/// No byte.
+const NONE: SetId = 0;
+/// Every byte.
+const ALL: SetId = 1;
 
 #[derive(Debug)]
 pub(super) struct Node {
     /// Ways on that take one byte.
-    pub ones: Vec<(ByteSet, NodeId)>,
+    pub ones: Vec<(SetId, NodeId)>,
     /// Ways on that take one byte and lead to a node that others share.
-    pub links: Vec<(ByteSet, NodeId)>,
+    pub links: Vec<(SetId, NodeId)>,
     /// Ways on that take none: each leads to a node that repeats.
     pub skips: Vec<NodeId>,
     /// Bytes that lead back here.
-    pub repeat: ByteSet,
+    pub repeat: SetId,
     /// What matches where the text ends here: of each class the lowest, in order.
     pub accept: Vec<Mark>,
     /// What can still match from here: of each class the lowest, in order.
@@ -27,6 +34,9 @@ pub(super) struct Node {
 #[derive(Debug)]
 pub(super) struct Nfa {
     nodes: Vec<Node>,
+    /// Each set of bytes that nodes name, once.
+    sets: Vec<ByteSet>,
+    set_ids: HashMap<ByteSet, SetId>,
     /// For each interpreter as it was written: where its options and its script begin, and where an option
     /// goes on.
     words: HashMap<String, (NodeId, NodeId)>,
@@ -37,20 +47,30 @@ pub(super) struct Nfa {
 
 impl Nfa {
     pub(super) fn new() -> Self {
-        Self { nodes: Vec::new(), words: HashMap::new(), ends: HashMap::new() }
+        let sets = vec![ByteSet::NONE, ByteSet::ALL];
+        let set_ids = HashMap::from([(ByteSet::NONE, NONE), (ByteSet::ALL, ALL)]);
+        Self { nodes: Vec::new(), sets, set_ids, words: HashMap::new(), ends: HashMap::new() }
+    }
+
+    /// The sets of bytes, by id.
+    pub(super) fn sets(&self) -> &[ByteSet] {
+        &self.sets
+    }
+
+    fn set_id(&mut self, set: ByteSet) -> SetId {
+        *self.set_ids.entry(set).or_insert_with(|| {
+            self.sets.push(set);
+            u32::try_from(self.sets.len() - 1).unwrap_or(u32::MAX)
+        })
     }
 
     /// A root for texts of one kind.
     pub(super) fn root(&mut self) -> NodeId {
-        self.add(ByteSet::NONE)
+        self.add(NONE)
     }
 
     pub(super) fn node(&self, id: NodeId) -> Option<&Node> {
         self.nodes.get(id as usize)
-    }
-
-    pub(super) fn nodes(&self) -> &[Node] {
-        &self.nodes
     }
 
     /// Lets `mark` match texts of this root that these pieces stand for.
@@ -75,7 +95,7 @@ impl Nfa {
         if let Some(&end) = self.ends.get(&mark) {
             return end;
         }
-        let end = self.add(ByteSet::ALL);
+        let end = self.add(ALL);
         if let Some(node) = self.nodes.get_mut(end as usize) {
             node.accept.push(mark);
             node.lowest.push(mark);
@@ -102,8 +122,9 @@ impl Nfa {
     }
 
     fn add_word(&mut self, interpreter: &str) -> (NodeId, NodeId) {
-        let word = self.add(ByteSet::NONE);
-        let option = self.add(ByteSet::ALL.without(b' '));
+        let word = self.add(NONE);
+        let inside = self.set_id(ByteSet::ALL.without(b' '));
+        let option = self.add(inside);
         self.link(word, b'-', option);
         self.link(option, b' ', word);
         self.words.insert(interpreter.to_owned(), (word, option));
@@ -112,7 +133,7 @@ impl Nfa {
 
     /// A way from a node to another, once.
     fn link(&mut self, from: NodeId, byte: u8, to: NodeId) {
-        let way = (ByteSet::of(byte), to);
+        let way = (self.set_id(ByteSet::of(byte)), to);
         if let Some(node) = self.nodes.get_mut(from as usize)
             && !node.links.contains(&way)
         {
@@ -137,39 +158,36 @@ impl Nfa {
     }
 
     fn step(&mut self, from: NodeId, piece: &Piece) -> NodeId {
+        let (Piece::One(set) | Piece::Many(set)) = *piece;
+        let set = self.set_id(set);
         let Some(node) = self.nodes.get(from as usize) else { return from };
-        match *piece {
-            Piece::One(set) => {
-                if let Some(&(_, to)) = node.ones.iter().find(|(other, _)| *other == set) {
-                    return to;
-                }
-                let to = self.add(ByteSet::NONE);
-                if let Some(node) = self.nodes.get_mut(from as usize) {
-                    node.ones.push((set, to));
-                }
-                to
+        if matches!(piece, Piece::One(_)) {
+            if let Some(&(_, to)) = node.ones.iter().find(|(other, _)| *other == set) {
+                return to;
             }
-            Piece::Many(set) => {
-                // Two stars in a row stand for one.
-                if node.repeat == set {
-                    return from;
-                }
-                let is_end = |node: &Node| node.repeat == ByteSet::ALL && !node.accept.is_empty();
-                let same =
-                    |id: &&NodeId| self.node(**id).is_some_and(|node| node.repeat == set && !is_end(node));
-                if let Some(&to) = node.skips.iter().find(same) {
-                    return to;
-                }
-                let to = self.add(set);
-                if let Some(node) = self.nodes.get_mut(from as usize) {
-                    node.skips.push(to);
-                }
-                to
+            let to = self.add(NONE);
+            if let Some(node) = self.nodes.get_mut(from as usize) {
+                push_exact(&mut node.ones, (set, to));
             }
+            return to;
         }
+        // Two stars in a row stand for one.
+        if node.repeat == set {
+            return from;
+        }
+        let is_end = |node: &Node| node.repeat == ALL && !node.accept.is_empty();
+        let same = |id: &&NodeId| self.node(**id).is_some_and(|node| node.repeat == set && !is_end(node));
+        if let Some(&to) = node.skips.iter().find(same) {
+            return to;
+        }
+        let to = self.add(set);
+        if let Some(node) = self.nodes.get_mut(from as usize) {
+            push_exact(&mut node.skips, to);
+        }
+        to
     }
 
-    fn add(&mut self, repeat: ByteSet) -> NodeId {
+    fn add(&mut self, repeat: SetId) -> NodeId {
         let id = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
         self.nodes.push(Node {
             ones: Vec::new(),
@@ -183,10 +201,18 @@ impl Nfa {
     }
 }
 
+/// Appends to a list that is mostly of one: without room for more.
+fn push_exact<T>(list: &mut Vec<T>, item: T) {
+    if list.is_empty() {
+        list.reserve_exact(1);
+    }
+    list.push(item);
+}
+
 impl Node {
     /// What matches here whatever follows.
     pub(super) fn forever(&self) -> &[Mark] {
-        if self.repeat == ByteSet::ALL { &self.accept } else { &[] }
+        if self.repeat == ALL { &self.accept } else { &[] }
     }
 }
 
@@ -198,6 +224,7 @@ fn lower(marks: &mut Vec<Mark>, mark: Mark) {
                 *other = mark.min(*other);
             }
         }
+        Err(0) if marks.is_empty() => push_exact(marks, mark),
         Err(place) => marks.insert(place, mark),
     }
 }

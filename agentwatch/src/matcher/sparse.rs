@@ -4,6 +4,8 @@
 //! Most states stand for a place inside a name and lead somewhere else by one or two bytes. So ten thousand patterns
 //! need some hundred thousand steps, where a row for each state would need millions.
 
+use std::collections::HashMap;
+
 use super::DeterministicAutomaton;
 
 /// A state.
@@ -50,7 +52,7 @@ impl SparseAutomaton {
         rows.sort_by_key(|row| std::cmp::Reverse(row.steps.len()));
         let mut states: Vec<SparseState> =
             dense.accept.iter().map(|&accept| SparseState { accept, ..SparseState::default() }).collect();
-        let mut table = Table { steps: Vec::new(), first_free: 0 };
+        let mut table = Table::default();
         for row in rows {
             let base = table.insert(&row);
             if let Some(state) = states.get_mut(row.state as usize) {
@@ -108,19 +110,25 @@ impl Row {
 }
 
 /// The table that all states share.
+#[derive(Default)]
 struct Table {
     steps: Vec<SparseStep>,
-    /// Nothing is free before.
-    first_free: usize,
+    /// Where a row with steps of these classes can lie at the earliest: right behind the last such, as what had no room
+    /// for that one has none for the next. Without it, each row would be tried all over again in every gap.
+    earliest: HashMap<Vec<usize>, usize>,
 }
 
 impl Table {
     /// Puts a row where all of its steps have room; gives its base.
     fn insert(&mut self, row: &Row) -> u32 {
-        let Some(&(first, _)) = row.steps.first() else { return 0 };
-        let fits = |base: usize| row.steps.iter().all(|(class, _)| self.is_free(base + class));
-        let from = self.first_free.saturating_sub(first);
+        if row.steps.is_empty() {
+            return 0;
+        }
+        let shape: Vec<usize> = row.steps.iter().map(|(class, _)| *class).collect();
+        let from = self.earliest.get(&shape).copied().unwrap_or(0);
+        let fits = |base: usize| shape.iter().all(|class| self.is_free(base + class));
         let base = (from..).find(|&base| fits(base)).unwrap_or(from);
+        self.earliest.insert(shape, base + 1);
         for &(class, next) in &row.steps {
             let at = base + class;
             if self.steps.len() <= at {
@@ -129,9 +137,6 @@ impl Table {
             if let Some(step) = self.steps.get_mut(at) {
                 *step = SparseStep { owner: row.state, next };
             }
-        }
-        while !self.is_free(self.first_free) {
-            self.first_free += 1;
         }
         u32::try_from(base).unwrap_or(u32::MAX)
     }

@@ -79,37 +79,26 @@ pub(super) fn build(
         let start = builder.state(roots.clone())?;
         builder.automaton.starts.push(start);
     }
-    let sets = ways(nfa, classes);
+    let within: Vec<Vec<usize>> = nfa.sets().iter().map(|&set| classes.within(set)).collect();
     let mut done = 0;
     while let Some(nodes) = builder.waiting.get(done).cloned() {
         done += 1;
-        builder.follow(&nodes, &sets)?;
+        builder.follow(&nodes, &within)?;
     }
     Ok(Built { automaton: builder.automaton, sets: builder.sets })
 }
 
-/// For each node its ways on, as classes.
-fn ways(nfa: &Nfa, classes: &Classes) -> Vec<Vec<(Vec<usize>, NodeId)>> {
-    let mut all = Vec::with_capacity(nfa.nodes().len());
-    for (id, node) in (0_u32..).zip(nfa.nodes()) {
-        let steps = node.ones.iter().chain(&node.links);
-        let mut ways: Vec<_> = steps.map(|(set, to)| (classes.within(*set), *to)).collect();
-        ways.push((classes.within(node.repeat), id));
-        all.push(ways);
-    }
-    all
-}
-
 impl Builder<'_> {
-    /// Appends the row of the next state in order.
-    fn follow(&mut self, nodes: &[NodeId], ways: &[Vec<(Vec<usize>, NodeId)>]) -> Result<(), TooManyStates> {
+    /// Appends the row of the next state in order. `within` has the classes of each set of bytes.
+    fn follow(&mut self, nodes: &[NodeId], within: &[Vec<usize>]) -> Result<(), TooManyStates> {
         let mut next = std::mem::take(&mut self.next);
         next.iter_mut().for_each(Vec::clear);
-        for &node in nodes {
-            for (classes, to) in ways.get(node as usize).into_iter().flatten() {
-                for &class in classes {
+        for &id in nodes {
+            let Some(node) = self.nfa.node(id) else { continue };
+            for &(set, to) in node.ones.iter().chain(&node.links).chain(&[(node.repeat, id)]) {
+                for &class in within.get(set as usize).into_iter().flatten() {
                     if let Some(targets) = next.get_mut(class) {
-                        targets.push(*to);
+                        targets.push(to);
                     }
                 }
             }

@@ -23,8 +23,8 @@ const STATES_MAX: usize = 1 << 19;
 /// # Errors
 /// When they do not fit the tables.
 pub fn compile(policy: &Policy, views: &Views, places: &Places) -> Result<CompiledRules, TextsError> {
-    let builder = Builder::new(policy, views, places);
-    let built = builder.marks.patterns.build(STATES_MAX).map_err(|_| TextsError::TooManyStates)?;
+    let mut builder = Builder::new(policy, views, places);
+    let built = builder.marks.take_patterns().build(STATES_MAX).map_err(|_| TextsError::TooManyStates)?;
     let mut sets = Sets::default();
     // The first of the sets is the empty one, and gets the number 0.
     let numbers: Result<Vec<u32>, TextsError> =

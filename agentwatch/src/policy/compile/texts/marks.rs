@@ -60,7 +60,7 @@ pub(super) struct Marks<'p> {
     numbers: HashMap<Class, u32>,
     /// Lists of scratch folders.
     scratch: Vec<&'p [PathGlob]>,
-    pub patterns: Marked,
+    patterns: Marked,
 }
 
 impl<'p> Marks<'p> {
@@ -100,6 +100,11 @@ impl<'p> Marks<'p> {
             marks.open_to_plan();
         }
         marks
+    }
+
+    /// The patterns, marked; none is left.
+    pub(super) fn take_patterns(&mut self) -> Marked {
+        std::mem::replace(&mut self.patterns, Marked::new(0))
     }
 
     /// What of the protected things a set of marks stands for.

@@ -320,6 +320,27 @@ fn ten_thousand_paths_and_a_thousand_commands_fit() {
 }
 
 #[test]
+fn ten_thousand_rules_each_decide_for_themselves() {
+    // The first is about any folder, so that each state of the others has more than one way on.
+    let pattern = |n: usize| if n == 0 { "**/.env".to_owned() } else { format!("/srv/tenant-{n}/*.key") };
+    let rules: String =
+        (0..10_000).map(|n| format!("  - {{name: r{n}, deny: {{read: ['{}']}}}}\n", pattern(n))).collect();
+    let policy = read(format!("version: 1\nagents:\n  a: {{owner: o, mode: enforce}}\nrules:\n{rules}"));
+    let tables = compiled(&policy);
+    let view = tables.view("a");
+    let decided = |path: &str| {
+        let choice = tables.decide(view, Op::Read, Text::Path(path.as_bytes()), BEGIN);
+        (choice.verdict == Verdict::Denied.raw()).then_some(choice.rule)
+    };
+    for n in (1..10_000_u16).step_by(997) {
+        let folder = format!("/srv/tenant-{n}");
+        assert_eq!(decided(&format!("{folder}/a.key")), Some(n + 1));
+        assert_eq!(decided(&format!("{folder}/.env")), Some(1));
+        assert_eq!(decided(&format!("{folder}/a.key/b")), None);
+    }
+}
+
+#[test]
 fn the_automaton_is_written_whole_over_another() {
     let policy = |rule: &str| read(format!("version: 1\n{HEAD}rules:\n  - {{name: n, {rule}}}\n"));
     let large = compiled(&policy("deny: {read: [/srv/payments/ledger], run: [\"rm *\"]}"));
