@@ -83,10 +83,10 @@ impl Judgement {
         self.verdict >= Verdict::WouldDeny.raw()
     }
 
-    /// The stricter of two.
+    /// The stricter of two. What nothing was said about counts as well: that it was judged, and by which policy.
     #[inline(always)]
     pub fn or_stricter(self, other: Self) -> Self {
-        if other.verdict > self.verdict { other } else { self }
+        if other.verdict > self.verdict || self.policy == 0 { other } else { self }
     }
 
     /// Carries it out: what the hook returns.

@@ -130,13 +130,14 @@ impl Record {
         }
     }
 
-    /// Notes what was decided, unless something stricter is noted already.
+    /// Notes what was decided, unless something stricter is noted already: as [`Judgement::or_stricter`].
     ///
     /// Decisions meet in memory: by whichever way one was come to, it looks alike to the verifier from here on, which
     /// would else follow all that comes behind anew for each.
     #[inline(always)]
     pub fn decide(&self, judgement: &Judgement) {
-        if judgement.verdict > self.decided().verdict {
+        let before = self.decided();
+        if judgement.verdict > before.verdict || before.policy == 0 {
             self.judged(judgement);
         }
     }

@@ -76,6 +76,22 @@ fn databases_are_out_of_reach_and_other_hosts_too() -> Result<()> {
 }
 
 #[test]
+fn what_no_rule_is_about_tells_the_policy_that_judged_it() -> Result<()> {
+    with_policy(POLICY, |daemon| {
+        let events = goes_on(daemon, "cat /etc/hostname")?;
+        let program =
+            |event: &&Event| event.command.as_ref().is_some_and(|line| line.0 == "cat /etc/hostname");
+        let file = |event: &&Event| event.file.as_ref().is_some_and(|file| file.path.0 == "/etc/hostname");
+        for event in [events.iter().find(program), events.iter().find(file)] {
+            let event = event.with_context(|| format!("an event is missing: {}", json_lines(&events)))?;
+            ensure!(event.verdict == Verdict::Allowed && event.rule.is_none(), "{event:?}");
+            ensure!(event.policy.as_ref().is_some_and(|policy| policy.version > 0), "{event:?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn destructive_programs_and_commands_do_not_run() -> Result<()> {
     with_policy(POLICY, |daemon| {
         let dir = work_dir()?;
