@@ -66,8 +66,9 @@ enum Found {
 }
 
 impl Found {
-    /// Tells the host.
+    /// Tells the host, and who watches, as long as there is no table yet.
     fn tell(&self) -> Result<()> {
+        step(&report::figure(self));
         let line = serde_json::to_string(self).context("a figure cannot be written as JSON")?;
         writeln!(io::stdout(), "{line}").context("the standard output is closed")
     }
@@ -126,12 +127,13 @@ fn in_guest(args: &Args, measure: Measure, programs: &Programs, found: &mut Vec<
     };
     let stdout = Lines::default();
     let sinks = || Sinks { stdout: Box::new(stdout.clone()), stderr: Box::new(io::stderr()) };
-    let code = vm::run_into(&spec, &sinks)?;
+    let ended = vm::run_into(&spec, &sinks);
     let text = stdout.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
     for line in String::from_utf8_lossy(&text).lines() {
         found
             .push(serde_json::from_str(line).with_context(|| format!("the guest gave no figure: `{line}`"))?);
     }
+    let code = ended?;
     if code != 0 {
         bail!("measuring failed in the guest, which ended with {code}; its messages are above");
     }

@@ -46,6 +46,19 @@ pub fn text(kernel: &str, found: &[Found]) -> String {
     text
 }
 
+/// One figure as a line.
+#[must_use]
+pub fn figure(found: &Found) -> String {
+    match found {
+        Found::Cost(it) => {
+            let (instructions, events) = (grouped(it.instructions), it.events);
+            format!("{}, {:?}: {instructions} instructions, {events:.2} events", it.operation, it.setting)
+        }
+        Found::Load(it) => format!("{}: {} events a second, {} lost", it.name, grouped(it.rate), it.lost),
+        Found::Memory(it) => format!("{}: {} KiB resident", it.when, grouped(it.rss_kib as f64)),
+    }
+}
+
 fn cost_table(costs: &[&Cost]) -> String {
     let mut text =
         "\nInstructions per operation, of the whole machine (one CPU, -icount, mitigations=off)\n\n"
@@ -94,34 +107,36 @@ fn cost_rows(operation: &str, costs: &[&Cost]) -> Option<String> {
     Some(text)
 }
 
-/// `None` where rules were not measured.
+/// What there is of it: `None` where rules were not measured.
 fn rules_table(costs: &[&Cost]) -> Option<String> {
     let of = |operation, setting| {
         let mut found = costs.iter().filter(|cost| cost.operation == operation && cost.setting == setting);
         found.next().map(|cost| cost.instructions)
     };
-    let rules = NUMBERS.map(|number| of(OPEN.name, Setting::Rules(number)));
-    let [fewest, .., most] = rules;
-    let (fewest, most) = (fewest?, most?);
+    let percent = |more: Option<f64>, less: Option<f64>| Some((more? / less? - 1.0) * 100.0);
+    let [fewest, .., most] = NUMBERS.map(|number| of(OPEN.name, Setting::Rules(number)));
+    fewest?;
     let mut text =
         "\nBy the number of rules; judging is counted without the daemon, building with it\n\n".to_owned();
     text += &row(["operation", "bare", "1 rule", "1,000", "10,000", "", "", ""]);
     for operation in [OPEN.name, BUILD.name] {
-        let cells = NUMBERS.map(|number| of(operation, Setting::Rules(number)));
-        let [one, usual, many] = cells.map(|cost| cost.map_or_else(|| "-".to_owned(), grouped));
-        text += &row([operation, &grouped(of(operation, Setting::Bare)?), &one, &usual, &many, "", "", ""]);
+        let show = |setting| of(operation, setting).map_or_else(|| "-".to_owned(), grouped);
+        let [one, usual, many] = NUMBERS.map(|number| show(Setting::Rules(number)));
+        text += &row([operation, &show(Setting::Bare), &one, &usual, &many, "", "", ""]);
     }
-    let differs = (most / fewest - 1.0) * 100.0;
-    text += &verdict(
-        differs <= FLAT_PERCENT,
-        &format!("10,000 rules {differs:+.1} % over one, at most {FLAT_PERCENT} %"),
-    );
-    for (operation, limit) in RULES_TARGETS {
-        let percent = (of(operation, Setting::Rules(USUAL))? / of(operation, Setting::Bare)? - 1.0) * 100.0;
+    if let Some(differs) = percent(most, fewest) {
         text += &verdict(
-            percent <= limit,
-            &format!("{operation}: {percent:+.1} % with {USUAL} rules, at most {limit} %"),
+            differs <= FLAT_PERCENT,
+            &format!("10,000 rules {differs:+.1} % over one, at most {FLAT_PERCENT} %"),
         );
+    }
+    for (operation, limit) in RULES_TARGETS {
+        if let Some(percent) = percent(of(operation, Setting::Rules(USUAL)), of(operation, Setting::Bare)) {
+            text += &verdict(
+                percent <= limit,
+                &format!("{operation}: {percent:+.1} % with {USUAL} rules, at most {limit} %"),
+            );
+        }
     }
     Some(text)
 }
@@ -224,6 +239,18 @@ mod tests {
     fn numbers_are_grouped() {
         let groups = [0.0, 999.4, 1000.0, -1234567.0, -0.2].map(grouped);
         assert_eq!(groups, ["0", "999", "1,000", "-1,234,567", "0"]);
+    }
+
+    #[test]
+    fn a_figure_is_a_line() {
+        let cost = Cost {
+            operation: "open".to_owned(),
+            setting: Setting::Rules(1_000),
+            instructions: 6000.4,
+            events: 0.5,
+            lost: 0,
+        };
+        assert_eq!(figure(&Found::Cost(cost)), "open, Rules(1000): 6,000 instructions, 0.50 events");
     }
 
     #[test]
