@@ -27,6 +27,7 @@ mod paths;
 mod policies;
 mod postgres;
 mod processes;
+mod properties;
 mod recognition;
 mod restarts;
 mod selftest;

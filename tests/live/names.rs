@@ -54,8 +54,7 @@ fn until_known(daemon: &Daemon, rule: &str, said: &str) -> Result<PolicyRuleView
 
 /// Connects in a session; gives whether it got there.
 fn reaches(daemon: &mut Daemon, agent: &str, address: &str, port: u16) -> Result<bool> {
-    let listener =
-        TcpListener::bind((if address.starts_with("::ffff:") { &address[7..] } else { address }, port))?;
+    let listener = TcpListener::bind((address.strip_prefix("::ffff:").unwrap_or(address), port))?;
     listener.set_nonblocking(true)?;
     let family = if address.contains(':') { "AF_INET6" } else { "AF_INET" };
     let run = session(daemon, agent, &python(family, &format!(r#"connect(("{address}", {port}))"#)))?;

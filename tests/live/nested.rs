@@ -52,9 +52,11 @@ fn program(dir: &Path, of: &str, name: &str) -> Result<PathBuf> {
 fn modes(daemon: &Daemon) -> Result<Vec<(String, String)>> {
     let output = daemon.place().agentwatch(["agents", "-o", "json"]).output()?;
     let sessions: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let all = sessions["sessions"].as_array().or_else(|| sessions.as_array()).context("no sessions")?;
-    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    Ok(all.iter().map(|one| (text(&one["agent"]), text(&one["mode"]))).collect())
+    let all = sessions.get("sessions").unwrap_or(&sessions).as_array().context("no sessions")?;
+    let text = |one: &serde_json::Value, key| {
+        one.get(key).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+    };
+    Ok(all.iter().map(|one| (text(one, "agent"), text(one, "mode"))).collect())
 }
 
 /// Agents and rules of what was refused, in all sessions.
