@@ -114,7 +114,7 @@ impl Losses {
             count: *count,
         });
         Told {
-            build: kernel::build_id(),
+            build: kernel::build_id().to_owned(),
             unattributed: self.unattributed_told,
             skips: self.skips_told.clone(),
             counters: counters.collect(),

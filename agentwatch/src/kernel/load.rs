@@ -9,6 +9,7 @@ use std::{
     io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::LazyLock,
     time::Instant,
 };
 
@@ -80,12 +81,16 @@ impl HostLock {
 
 /// Identifies this build's object: two with the same can use each other's pins.
 #[must_use]
-pub fn build_id() -> String {
-    // FNV-1a: tells builds apart, and guards against nothing.
-    let hash = OBJECT.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+pub fn build_id() -> &'static str {
+    // The object is large, and whenever sessions are saved this is asked for.
+    static ID: LazyLock<String> = LazyLock::new(|| {
+        // FNV-1a: tells builds apart, and guards against nothing.
+        let hash = OBJECT.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        format!("{hash:016x}")
     });
-    format!("{hash:016x}")
+    &ID
 }
 
 /// Takes over what an earlier daemon of this build left, or loads and attaches everything.
