@@ -119,6 +119,8 @@ numbered! {
         RawSocket = 10,
         /// Put keys into a terminal, as if somebody had typed them; the detail is the command of `ioctl`.
         Keys = 11,
+        /// Set the host's clock.
+        Clock = 12,
     }
 }
 

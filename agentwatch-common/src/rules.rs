@@ -56,7 +56,7 @@ pub mod guard {
     pub const RAW_SOCKET: u32 = 7;
     /// Nobody outside the session is asked to act.
     pub const DELEGATE: u32 = 8;
-    /// agentwatch's own files and its control socket, for every agent that is judged.
+    /// agentwatch's own files, its control socket, and the clock that it goes by, for every agent that is judged.
     pub const OWN: u32 = 9;
     /// How many there are.
     pub const COUNT: u32 = 10;

@@ -219,6 +219,16 @@ pub fn guard_bpf(ctx: LsmContext) -> i32 {
     refuse(&member, guard::BPF, Facts::of(GuardAct::Bpf, ctx.arg(0)), None)
 }
 
+/// `security/security.c`, `security_settime64()`:
+/// `int settime(const struct timespec64 *ts, const struct timezone *tz)`, this form since 4.6.
+///
+/// The windows of rules go by the clock. `adjtimex` and `clock_adjtime` move it without asking.
+#[lsm(hook = "settime")]
+pub fn guard_clock(_ctx: LsmContext) -> i32 {
+    let Some(member) = Member::current() else { return 0 };
+    refuse(&member, guard::OWN, Facts::of(GuardAct::Clock, 0), None)
+}
+
 /// `net/socket.c`, `__sock_create()`:
 /// `int socket_create(int family, int type, int protocol, int kern)`, since 2.6.
 #[lsm(hook = "socket_create")]

@@ -5,11 +5,14 @@ use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use agentwatch::event::{Event, Op, Verdict};
 use anyhow::{Context as _, Result, ensure};
+use rustix::time::{ClockId, Timespec, clock_settime};
 use tests::compare::json_lines;
-use tests::daemon::Daemon;
+use tests::daemon::{Daemon, PATIENCE};
 use tests::policy::with_policy;
 use tests::session::work_dir;
 
@@ -141,6 +144,69 @@ fn nothing_ships_while_the_window_is_open() -> Result<()> {
     with_policy(&during("2020-01-01T00:00:00Z", "2020-02-01T00:00:00Z")?, |daemon| {
         goes_on(daemon, &push)?;
         Ok(())
+    })
+}
+
+/// The host's clock, put forward. It is put back at the end.
+struct Forward {
+    before: SystemTime,
+    since: Instant,
+}
+
+impl Forward {
+    fn by(much: Duration) -> Result<Self> {
+        let (before, since) = (SystemTime::now(), Instant::now());
+        set_clock(before + much)?;
+        Ok(Self { before, since })
+    }
+}
+
+impl Drop for Forward {
+    fn drop(&mut self) {
+        if let Err(error) = set_clock(self.before + self.since.elapsed()) {
+            eprintln!("the clock stays wrong: {error:#}");
+        }
+    }
+}
+
+fn set_clock(to: SystemTime) -> Result<()> {
+    let since = to.duration_since(UNIX_EPOCH)?;
+    let time = Timespec { tv_sec: i64::try_from(since.as_secs())?, tv_nsec: since.subsec_nanos().into() };
+    clock_settime(ClockId::Realtime, time).context("cannot set the clock")
+}
+
+/// Case E15.
+#[test]
+fn windows_follow_the_clock() -> Result<()> {
+    let hours = |n: u64| Duration::from_secs(n * 3600);
+    let text = |time: SystemTime| -> Result<String> {
+        let output = Command::new("date")
+            .args(["-u", "+%FT%TZ", "-d", &format!("@{}", time.duration_since(UNIX_EPOCH)?.as_secs())])
+            .output()?;
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    };
+    let now = SystemTime::now();
+    let window = format!("{{from: {}, to: {}}}", text(now + hours(1))?, text(now + hours(3))?);
+    let rule = "{name: later, deny: {read: [/etc/hostname]}, during: w}";
+    let policy = format!(
+        "version: 1\nagents:\n  coding: {{owner: o, mode: enforce}}\nwindows:\n  w: {window}\nrules:\n  - {rule}\n"
+    );
+    let is_read = |daemon: &mut Daemon| -> Result<bool> {
+        Ok(session(daemon, "coding", "exec cat /etc/hostname")?.status.success())
+    };
+    with_policy(&policy, |daemon| {
+        let until = |daemon: &mut Daemon, wanted: bool| -> Result<()> {
+            let deadline = Instant::now() + PATIENCE;
+            while is_read(daemon)? != wanted {
+                ensure!(Instant::now() < deadline, "the window is not that of the clock");
+            }
+            Ok(())
+        };
+        ensure!(is_read(daemon)?, "refused before its time");
+        let forward = Forward::by(hours(2))?;
+        until(daemon, false)?;
+        drop(forward);
+        until(daemon, true)
     })
 }
 

@@ -291,6 +291,23 @@ fn nothing_is_typed_for_others() -> Result<()> {
     })
 }
 
+/// Case E15.
+#[test]
+fn the_clock_is_not_set() -> Result<()> {
+    Shared::with(|daemon| {
+        let case = Case::of(&["clock"], Kind::GuardAgentwatch, "guard: agentwatch");
+        let event = case.check_refused(daemon)?;
+        ensure!(event.guard.is_some_and(|guarded| guarded.act == "clock"), "another act");
+        let (errno, run) = tried(daemon, "soft", case.words)?;
+        let told = case.events(&run);
+        ensure!(errno == 0 && told.len() == 1, "errno {errno}: {}", json_lines(&run.events));
+        ensure!(told.iter().all(|event| event.verdict == Verdict::WouldDeny), "{told:?}");
+        let (told, _dir) = act_outside(&["try", "clock"])?;
+        ensure!(told.number("errno")? == 0, "outside: {told:?}");
+        Ok(())
+    })
+}
+
 /// Cases B17, D09, D10, D13.
 #[test]
 fn delegates_are_not_asked() -> Result<()> {

@@ -24,7 +24,7 @@ pub const WORDS: [(&str, &str); guard::COUNT as usize] = [
     ("raw-device", "the guard `raw-device` keeps sessions from disks as a whole and from memory"),
     ("raw-socket", "the guard `raw-socket` keeps sessions from packets that no rule on addresses sees"),
     ("delegate", "the guard `delegate` keeps sessions from asking others to act for them"),
-    ("agentwatch", "no session changes agentwatch's own files or uses its control socket"),
+    ("agentwatch", "no session changes agentwatch's own files, uses its control socket or sets its clock"),
 ];
 
 /// Kind of the event of a record on a guard.
@@ -38,6 +38,7 @@ pub fn kind_of(act: &GuardRecord<'_>) -> Option<Kind> {
         guard::BPF => Kind::GuardBpf,
         guard::RAW_SOCKET => Kind::GuardRawSocket,
         guard::DELEGATE => Kind::GuardDelegate,
+        guard::OWN => Kind::GuardAgentwatch,
         _ => return None,
     })
 }
@@ -97,6 +98,7 @@ const fn name_of(act: GuardAct) -> &'static str {
         GuardAct::Bpf => "bpf",
         GuardAct::RawSocket => "raw-socket",
         GuardAct::Keys => "keys",
+        GuardAct::Clock => "clock",
         GuardAct::Unknown(_) => "unknown",
     }
 }

@@ -172,7 +172,7 @@ impl Daemon {
     /// What is done once a second.
     fn upkeep(&mut self, now: u64) {
         self.last_upkeep_ns = now;
-        self.state.host.boot_unix_ns = boot_unix_ns();
+        self.follow_clock();
         let found = self.losses.collect(&self.maps);
         for loss in &found {
             let mut event = self.state.loss(loss.key, loss.count, loss.reason, now);
@@ -192,6 +192,16 @@ impl Daemon {
         if std::mem::take(&mut self.unsaved) {
             self.save_sessions();
             self.sync_log();
+        }
+    }
+
+    /// The clock may have been set, or be drawn to the right time: events tell the time by it, and windows open by it.
+    fn follow_clock(&mut self) {
+        let since = boot_unix_ns();
+        let told = self.maps.set_word(control::UNIX_OFFSET_NS, since);
+        self.state.host.boot_unix_ns = since;
+        if let Err(error) = told {
+            self.pipeline.warn_once(&format!("windows do not follow the clock: {error}"));
         }
     }
 

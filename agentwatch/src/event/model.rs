@@ -393,6 +393,7 @@ named! {
         GuardBpf = "guard.bpf",
         GuardRawSocket = "guard.raw-socket",
         GuardDelegate = "guard.delegate",
+        GuardAgentwatch = "guard.agentwatch",
         SessionStart = "session.start",
         SessionEnd = "session.end",
         DaemonStart = "daemon.start",

@@ -76,6 +76,8 @@ pub enum Attempt {
     Remove { path: PathBuf },
     /// Puts a key into a new terminal
     Keys,
+    /// Sets the clock to what it is
+    Clock,
     /// Starts a thread, which is no process, and then a process
     Fork,
     /// Gives a command to a console
@@ -138,6 +140,7 @@ impl Attempt {
             Self::Create { path } => OpenOptions::new().write(true).create_new(true).open(path).map(drop),
             Self::Remove { path } => std::fs::remove_file(path),
             Self::Keys => keys(),
+            Self::Clock => clock(),
             Self::Fork => fork(),
             Self::Console { path } => console(path),
             Self::Rename { path, to } => std::fs::rename(path, to),
@@ -258,6 +261,11 @@ fn keys() -> io::Result<()> {
     let name = rustix::pty::ptsname(&master, Vec::new())?;
     let name = std::ffi::OsStr::from_bytes(name.as_bytes());
     command(&OpenOptions::new().read(true).open(name)?, libc::TIOCSTI, b'x')
+}
+
+fn clock() -> io::Result<()> {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    Ok(rustix::time::clock_settime(rustix::time::ClockId::Realtime, now)?)
 }
 
 /// Asks for the state of the shift keys: pasting is told from it only in the caller's memory.
