@@ -43,12 +43,13 @@ pub fn exec_check(ctx: LsmContext) -> i32 {
 #[lsm(hook = "mmap_file")]
 pub fn exec_map(ctx: LsmContext) -> i32 {
     const PROT_EXEC: u64 = 4;
-    let Some(member) = Member::current() else { return 0 };
     let file: Address = ctx.arg(0);
     let prot: u64 = ctx.arg(2);
+    // Most of what is mapped is no code.
     if file.is_null() || prot & PROT_EXEC == 0 {
         return 0;
     }
+    let Some(member) = Member::current() else { return 0 };
     judge_file(&member, file, RecordKind::FileMap, [0, bit(op::EXEC)]).carry_out()
 }
 

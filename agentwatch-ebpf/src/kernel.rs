@@ -61,6 +61,18 @@ pub fn pointer(base: Address, offset: usize) -> Address {
     read_field::<usize>(base, offset) as Address
 }
 
+/// Reads the pointers at two offsets: by one call where they lie as far apart as `N` words reach, as a walk does for
+/// each of its steps. `N` is what current kernels need; others cost a call more.
+#[inline(always)]
+pub fn two_pointers<const N: usize>(base: Address, first: usize, second: usize) -> [Address; 2] {
+    const WORD: usize = size_of::<usize>();
+    if second.wrapping_sub(first) != (N - 1) * WORD {
+        return [pointer(base, first), pointer(base, second)];
+    }
+    let words: [usize; N] = read_field(base, first);
+    [words[0] as Address, words[N - 1] as Address]
+}
+
 /// Bounds a length in such a way that the verifier sees the bound: the compiler may not know where the value
 /// comes from, or it compares one copy and uses another.
 #[inline(always)]

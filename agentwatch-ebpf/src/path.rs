@@ -11,7 +11,7 @@ use agentwatch_common::{
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 
 use crate::{
-    kernel::{Address, offset, pointer, read_field, repeat},
+    kernel::{Address, offset, pointer, read_field, repeat, two_pointers},
     record::{Record, fill},
 };
 
@@ -28,7 +28,8 @@ impl Place {
     /// Reads a `struct path`.
     #[inline(always)]
     pub fn read(path: Address) -> Self {
-        Self { mnt: pointer(path, offset!(path_mnt)), dentry: pointer(path, offset!(path_dentry)) }
+        let [mnt, dentry] = two_pointers::<2>(path, offset!(path_mnt), offset!(path_dentry));
+        Self { mnt, dentry }
     }
 
     /// Kind of the file system (`s_magic`).
@@ -273,7 +274,9 @@ fn step(tail: *mut u8, walk: *mut Walk) -> bool {
     if dentry as usize == state!(walk, mount_root) {
         return leave_mount(walk);
     }
-    let parent = pointer(dentry, offset!(dentry_d_parent));
+    // Between the two lie the hash and the length of the name.
+    let name = offset!(dentry_d_name) + offset!(qstr_name);
+    let [parent, name] = two_pointers::<3>(dentry, offset!(dentry_d_parent), name);
     if parent.is_null() {
         return true;
     }
@@ -282,7 +285,6 @@ fn step(tail: *mut u8, walk: *mut Walk) -> bool {
         state!(walk, flags = state!(walk, flags) | u64::from(path_flag::TRUNCATED));
         return true;
     }
-    let name = pointer(dentry, offset!(dentry_d_name) + offset!(qstr_name));
     // SAFETY: `at` is at most TAIL_BYTES - NAME_BYTES here, and a name of NAME_BYTES fits behind it.
     let read =
         unsafe { bpf_probe_read_kernel_str(tail.add(at as usize).cast(), NAME_BYTES as u32, name.cast()) };
@@ -311,11 +313,12 @@ fn step(tail: *mut u8, walk: *mut Walk) -> bool {
 #[inline(always)]
 fn leave_mount(walk: *mut Walk) -> bool {
     let mount = state!(walk, mount) as Address;
-    let parent = pointer(mount, offset!(mount_mnt_parent));
+    let [parent, mountpoint] =
+        two_pointers::<2>(mount, offset!(mount_mnt_parent), offset!(mount_mnt_mountpoint));
     if parent == mount || parent.is_null() {
         return true;
     }
-    state!(walk, dentry = pointer(mount, offset!(mount_mnt_mountpoint)) as usize);
+    state!(walk, dentry = mountpoint as usize);
     state!(walk, mount = parent as usize);
     state!(walk, mount_root = pointer(parent, offset!(mount_mnt) + offset!(vfsmount_mnt_root)) as usize);
     false

@@ -18,6 +18,12 @@ mod state;
 mod tests;
 mod unseen;
 
+use std::collections::HashMap;
+
+/// What is known by a number that the kernel gave. Every event looks several of them up: the usual hash, which nobody
+/// can make collide, costs more than all the rest of a look-up, and the kernel's numbers are nobody's to choose.
+pub(crate) type ByNumber<N, T> = HashMap<N, T, foldhash::fast::RandomState>;
+
 pub use container::container_of;
 pub use judged::{Judge, JudgeRule, Judges};
 pub use process::{Process, ProcessSeen, Processes};

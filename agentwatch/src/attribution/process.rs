@@ -1,11 +1,10 @@
 //! Processes of sessions, living and lately ended.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use agentwatch_common::record::RecordHeader;
+
+use super::ByNumber;
 
 use crate::{
     control::state::{Counts, ProcessId, ProcessView},
@@ -197,10 +196,10 @@ impl Process {
 /// All processes of sessions.
 #[derive(Debug, Default)]
 pub struct Processes {
-    living: HashMap<u32, Process>,
+    living: ByNumber<u32, Process>,
     ended: VecDeque<(u32, Process)>,
     /// Ended ones that were forgotten, by session.
-    forgotten: HashMap<u64, u64>,
+    forgotten: ByNumber<u64, u64>,
 }
 
 impl Processes {

@@ -1,9 +1,10 @@
 //! Sessions: running instances of agents.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::ByNumber;
 use crate::{
     control::state::{Confidence, Recognised, SessionView},
     event::How,
@@ -82,7 +83,7 @@ pub struct Saved {
 #[derive(Debug)]
 pub struct Sessions {
     boot_id: Arc<str>,
-    by_number: HashMap<u64, Session>,
+    by_number: ByNumber<u64, Session>,
     /// Numbers in the order in which the sessions began.
     order: Vec<u64>,
     /// Set when something changed that a restart must know.
@@ -93,7 +94,7 @@ impl Sessions {
     /// None yet.
     #[must_use]
     pub fn new(boot_id: Arc<str>) -> Self {
-        Self { boot_id, by_number: HashMap::new(), order: Vec::new(), changed: false }
+        Self { boot_id, by_number: ByNumber::default(), order: Vec::new(), changed: false }
     }
 
     /// One of them.

@@ -9,7 +9,7 @@ use agentwatch_common::{
 };
 
 use super::{
-    Judges, Process, ProcessSeen, Processes, Sessions, describe,
+    ByNumber, Judges, Process, ProcessSeen, Processes, Sessions, describe,
     exec::{self, Pending},
     file, guard, network,
     process::{Image, Text},
@@ -75,9 +75,9 @@ pub struct Attribution {
     pub(super) facts: Box<dyn HostFacts>,
     mounts: Mounts,
     /// Containers by cgroup id.
-    containers: HashMap<u64, Option<Arc<str>>>,
+    containers: ByNumber<u64, Option<Arc<str>>>,
     /// Execs that wait for more arguments, by process id.
-    pending: HashMap<u32, Pending>,
+    pending: ByNumber<u32, Pending>,
     /// Not all living processes are known yet: see [`Attribution::settle`].
     pub(super) settling: bool,
 }
@@ -96,8 +96,8 @@ impl Attribution {
             processes: Processes::default(),
             facts,
             mounts: Mounts::default(),
-            containers: HashMap::new(),
-            pending: HashMap::new(),
+            containers: ByNumber::default(),
+            pending: ByNumber::default(),
             settling: false,
         }
     }

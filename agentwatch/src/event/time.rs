@@ -29,7 +29,8 @@ pub fn format_time(unix_ns: u64) -> String {
     pair(n4, n3, nanoseconds / 1_000);
     pair(n2, n1, nanoseconds / 10);
     pair(n1, n0, nanoseconds);
-    String::from_utf8_lossy(&text).into_owned()
+    // All of it is ASCII.
+    String::from_utf8(text.into()).unwrap_or_default()
 }
 
 /// Writes the last two decimal digits of a value.

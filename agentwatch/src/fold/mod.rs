@@ -6,10 +6,12 @@
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
-    hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState},
+    hash::{BuildHasher as _, BuildHasherDefault, Hasher},
 };
 
 use agentwatch_common::kind::RecordKind;
+
+use crate::attribution::ByNumber;
 
 /// Nanoseconds for which repeats are folded into one event.
 const WINDOW_NS: u64 = 1_000_000_000;
@@ -70,8 +72,9 @@ pub struct Folder {
     /// Numbers of windows by the hash of their keys.
     by_hash: HashMap<u64, u64, BuildHasherDefault<Hashed>>,
     /// Numbers of windows by process, oldest first.
-    by_process: HashMap<u32, VecDeque<u64>>,
-    state: RandomState,
+    by_process: ByNumber<u32, VecDeque<u64>>,
+    /// Whoever made two records of one hash would be told of more, and of nothing less.
+    state: foldhash::fast::RandomState,
     /// The key that is being looked for.
     key: Vec<u8>,
 }
@@ -150,7 +153,7 @@ impl Folder {
         self.windows.is_empty()
     }
 
-    /// Keyed, so that nobody can make records that meet.
+    /// Keyed, so that nobody makes records that meet by chance.
     fn hash(&self) -> u64 {
         let mut hasher = self.state.build_hasher();
         hasher.write(&self.key);
