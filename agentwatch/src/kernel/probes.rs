@@ -83,7 +83,7 @@ pub const PROBES: &[Probe] = &[
     lsm(GUARD_MODULE_DATA, "kernel_load_data", "guard module"),
     lsm("guard_bpf", "bpf", "guard bpf"),
     lsm("guard_raw_socket", "socket_create", "guard raw-socket"),
-    lsm("guard_clock", "settime", "guard agentwatch"),
+    lsm("guard_clock", "settime", "rules in windows"),
     lsm("guard_keys", "file_ioctl", "guard delegate"),
     lsm("guard_keys_compat", "file_ioctl_compat", "keys from 32-bit programs"),
     lsm("net_connect", "socket_connect", "net.connect"),
