@@ -1,6 +1,6 @@
 //! Reading the kernel's structures.
 
-use core::mem::MaybeUninit;
+use core::mem::{MaybeUninit, offset_of};
 
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel};
 
@@ -61,16 +61,24 @@ pub fn pointer(base: Address, offset: usize) -> Address {
     read_field::<usize>(base, offset) as Address
 }
 
-/// Reads the pointers at two offsets: by one call where they lie as far apart as `N` words reach, as a walk does for
-/// each of its steps. `N` is what current kernels need; others cost a call more.
+/// Two pointers of a structure of the kernel with `BETWEEN` words between them.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Apart<const BETWEEN: usize> {
+    first: usize,
+    _between: [usize; BETWEEN],
+    second: usize,
+}
+
+/// Reads the pointers at two offsets: by one call where `BETWEEN` words lie between them, as a walk does for each of its
+/// steps. `BETWEEN` is what current kernels need; others cost a call more.
 #[inline(always)]
-pub fn two_pointers<const N: usize>(base: Address, first: usize, second: usize) -> [Address; 2] {
-    const WORD: usize = size_of::<usize>();
-    if second.wrapping_sub(first) != (N - 1) * WORD {
+pub fn two_pointers<const BETWEEN: usize>(base: Address, first: usize, second: usize) -> [Address; 2] {
+    if second.wrapping_sub(first) != offset_of!(Apart<BETWEEN>, second) {
         return [pointer(base, first), pointer(base, second)];
     }
-    let words: [usize; N] = read_field(base, first);
-    [words[0] as Address, words[N - 1] as Address]
+    let read: Apart<BETWEEN> = read_field(base, first);
+    [read.first as Address, read.second as Address]
 }
 
 /// Bounds a length in such a way that the verifier sees the bound: the compiler may not know where the value

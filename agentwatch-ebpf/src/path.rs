@@ -28,7 +28,7 @@ impl Place {
     /// Reads a `struct path`.
     #[inline(always)]
     pub fn read(path: Address) -> Self {
-        let [mnt, dentry] = two_pointers::<2>(path, offset!(path_mnt), offset!(path_dentry));
+        let [mnt, dentry] = two_pointers::<0>(path, offset!(path_mnt), offset!(path_dentry));
         Self { mnt, dentry }
     }
 
@@ -276,7 +276,7 @@ fn step(tail: *mut u8, walk: *mut Walk) -> bool {
     }
     // Between the two lie the hash and the length of the name.
     let name = offset!(dentry_d_name) + offset!(qstr_name);
-    let [parent, name] = two_pointers::<3>(dentry, offset!(dentry_d_parent), name);
+    let [parent, name] = two_pointers::<1>(dentry, offset!(dentry_d_parent), name);
     if parent.is_null() {
         return true;
     }
@@ -314,7 +314,7 @@ fn step(tail: *mut u8, walk: *mut Walk) -> bool {
 fn leave_mount(walk: *mut Walk) -> bool {
     let mount = state!(walk, mount) as Address;
     let [parent, mountpoint] =
-        two_pointers::<2>(mount, offset!(mount_mnt_parent), offset!(mount_mnt_mountpoint));
+        two_pointers::<0>(mount, offset!(mount_mnt_parent), offset!(mount_mnt_mountpoint));
     if parent == mount || parent.is_null() {
         return true;
     }

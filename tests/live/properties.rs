@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use agentwatch::event::{Op, Verdict};
-use agentwatch::policy::{Action, By, Context, Decision, Operation, Policy, Rule, Source, Users, policy_of};
+use agentwatch::policy::{Action, By, Context, Decision, Operation, Policy, Source, Users, policy_of};
 use anyhow::{Context as _, Result, ensure};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
@@ -119,7 +119,7 @@ impl Call {
 #[derive(Debug)]
 struct Outcome {
     end: i32,
-    told: Option<(Verdict, Vec<String>)>,
+    told: Option<(Verdict, String)>,
     /// Two events tell it.
     twice: bool,
 }
@@ -130,14 +130,7 @@ fn expected(policy: &Policy, agent: &str, call: &Call, now_ns: u64) -> Result<Ou
     let mut outcome = Outcome { end: call.end(), told: None, twice };
     for operation in call.operations()? {
         let decision = policy.decide(agent, &operation, now_ns);
-        let told = told_of(&decision).map(|(verdict, rule)| {
-            // As long as nobody can be asked, `ask` denies: to the kernel it is as strict as `deny`, and where it finds
-            // them apart it may name either.
-            let asks = |rule: &&&Rule| decision.action == Action::Deny && rule.action == Action::Ask;
-            let matching = policy.matching(agent, &operation, now_ns);
-            let others = matching.iter().filter(asks).map(|rule| rule.name.clone());
-            (verdict, [rule].into_iter().chain(others).collect())
-        });
+        let told = told_of(&decision);
         // A program that is only told of is mapped as well.
         outcome.twice |= operation.op == Op::Exec && decision.verdict == Verdict::WouldDeny;
         if told.as_ref().is_some_and(|told| outcome.told.as_ref().is_none_or(|before| told.0 > before.0)) {
@@ -248,11 +241,7 @@ fn hold(daemon: &mut Daemon, text: &str, calls: &[Call]) -> Result<()> {
             .filter(|event| event.verdict != Verdict::Allowed)
             .map(|event| (event.verdict, event.rule.as_deref().unwrap_or_default().to_owned()))
             .collect();
-        let as_wanted = |((told, rule), (verdict, rules)): (&(Verdict, String), &(Verdict, Vec<String>))| {
-            told == verdict && rules.contains(rule)
-        };
-        let is_right = told.len() == wanted.len() && told.iter().zip(&wanted).all(as_wanted);
-        ensure!(is_right, "{agent}: told {told:?}, and not {wanted:?}, of {calls:?}");
+        ensure!(told == wanted, "{agent}: told {told:?}, and not {wanted:?}, of {calls:?}");
         let versions: BTreeSet<_> =
             run.own().filter_map(|event| event.policy.as_ref().map(|policy| policy.version)).collect();
         ensure!(versions.len() <= 1, "judged by policies {versions:?}");

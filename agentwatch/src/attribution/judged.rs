@@ -99,8 +99,8 @@ fn verdict_of(raw: u8) -> Verdict {
     match Raw::from_raw(raw) {
         Raw::Logged => Verdict::Logged,
         Raw::WouldDeny => Verdict::WouldDeny,
-        Raw::Held => Verdict::Held,
-        Raw::Denied => Verdict::Denied,
+        // As long as nobody can be asked, asking denies, and the kernel refuses.
+        Raw::Held | Raw::Denied => Verdict::Denied,
         Raw::Killed => Verdict::Killed,
         Raw::Allowed | Raw::Unknown(_) => Verdict::Allowed,
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use agentwatch_common::{
     maps::control,
-    rules::{Choice, Decision, NetRange, NetRow, SLOTS, Verdict, agent_number},
+    rules::{Decision, NetRange, NetRow, SLOTS, agent_number},
 };
 
 use crate::{
@@ -154,7 +154,7 @@ fn slot_tables(compiled: &Compiled) -> SlotTables<'_> {
         net_views: net.views,
         net_rows: kernel_rows(net, 0),
         net_ranges: net.ranges.iter().map(kernel_range).collect(),
-        net_defaults: net.defaults.iter().copied().map(in_force).collect(),
+        net_defaults: net.defaults.clone(),
     }
 }
 
@@ -172,7 +172,7 @@ pub fn kernel_prefix(address: IpAddr, set: u32) -> Prefix {
 
 /// Ranges of ports, in the kernel's form.
 pub fn kernel_range(range: &PortRange) -> NetRange {
-    NetRange { last: range.last, pad: 0, decision: Decision { choices: range.choices.map(in_force) } }
+    NetRange { last: range.last, pad: 0, decision: Decision { choices: range.choices } }
 }
 
 /// The rows from one on, in the kernel's form.
@@ -180,12 +180,4 @@ pub fn kernel_rows(net: &NetTables, from: usize) -> Vec<NetRow> {
     let list = |number: &u32| net.lists.get(*number as usize).copied().unwrap_or_default();
     let rows = net.rows.get(from..).unwrap_or_default().iter().map(list);
     rows.map(|list| NetRow { first: list.first, count: list.count }).collect()
-}
-
-/// As long as nobody can be asked, asking denies.
-fn in_force(choice: Choice) -> Choice {
-    if choice.verdict == Verdict::Held.raw() {
-        return Choice { verdict: Verdict::Denied.raw(), ..choice };
-    }
-    choice
 }

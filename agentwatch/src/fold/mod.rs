@@ -153,7 +153,8 @@ impl Folder {
         self.windows.is_empty()
     }
 
-    /// Keyed, so that nobody makes records that meet by chance.
+    /// By a seed that differs in each process. Two records of one hash are not taken for one: the keys are compared, and
+    /// the later is told on its own.
     fn hash(&self) -> u64 {
         let mut hasher = self.state.build_hasher();
         hasher.write(&self.key);

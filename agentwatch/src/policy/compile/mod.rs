@@ -28,15 +28,6 @@ pub fn op_number(op: Op) -> u8 {
     number as u8
 }
 
-/// The verdict that the kernel carries out for an action: as long as nobody can be asked, asking denies.
-#[must_use]
-pub fn verdict_in_force(action: Action) -> Verdict {
-    match verdict_of(action) {
-        Verdict::Held => Verdict::Denied,
-        verdict => verdict,
-    }
-}
-
 /// Whether a window, by its number, is open at a moment, in nanoseconds since 1970.
 fn is_open(windows: &[WindowTime], window: u8, unix_ns: u64) -> bool {
     match usize::from(window).checked_sub(1) {
@@ -45,7 +36,8 @@ fn is_open(windows: &[WindowTime], window: u8, unix_ns: u64) -> bool {
     }
 }
 
-/// The number of an action in the tables.
+/// The number of an action in the tables. Asking stays apart from denying, which comes before it: what is told of both
+/// is [`crate::attribution`]'s to say.
 #[must_use]
 pub fn verdict_of(action: Action) -> Verdict {
     match action {

@@ -12,7 +12,7 @@ use super::{CompiledRules, DECISIONS_MAX, KNOWN, RuleText, TextsError};
 use crate::event::Op;
 use crate::matcher::{Mark, PathGlob, SparseAutomaton};
 use crate::places::{Places, Root};
-use crate::policy::compile::{TooManyChoices, Views, choice_of, op_number, verdict_in_force, windows_of};
+use crate::policy::compile::{TooManyChoices, Views, choice_of, op_number, verdict_of, windows_of};
 use crate::policy::{Action, Agent, Guard, Mode, Policy, Protection};
 
 /// States before equal ones are merged. Past it the patterns are refused.
@@ -294,7 +294,7 @@ impl<'p> Builder<'p> {
         if read_only && action < Action::Deny {
             return Some(by_default(Action::Deny, choice.window));
         }
-        Some(Choice { verdict: verdict_in_force(action).raw(), ..choice })
+        Some(choice)
     }
 }
 
@@ -333,7 +333,7 @@ fn is_for_plan(op: Op) -> bool {
 }
 
 fn by_default(action: Action, window: u8) -> Choice {
-    Choice { rule: RULE_DEFAULT, verdict: verdict_in_force(action).raw(), window }
+    Choice { rule: RULE_DEFAULT, verdict: verdict_of(action).raw(), window }
 }
 
 /// Choices, of which each can count at some time.

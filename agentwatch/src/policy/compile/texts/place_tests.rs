@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::places::{Mounts, Places};
-use crate::policy::compile::{Views, verdict_in_force};
+use crate::policy::compile::{Views, verdict_of};
 use crate::policy::{Action, By, Context, Operation, Policy, Source, Target, Users, policy_of};
 
 fn read(rules: &str) -> Policy {
@@ -99,7 +99,7 @@ proptest! {
             let expected = by_rule.unwrap_or(if op == Op::Write { Action::Deny } else { Action::Allow });
             let within = (dev, named(&within).as_bytes());
             let choice = tables.decide_place(tables.view("a"), op, named(&seen).as_bytes(), within, 0);
-            let expected = verdict_in_force(expected).raw();
+            let expected = verdict_of(expected).raw();
             if is_exact {
                 prop_assert_eq!(choice.verdict, expected, "{:?} {:?}", op, names);
             } else if by_rule.is_some() && expected >= Verdict::Denied.raw() {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::places::Places;
 use crate::policy::address::{Address, Unix};
-use crate::policy::compile::{Views, verdict_in_force};
+use crate::policy::compile::{Views, verdict_of};
 use crate::policy::{By, Context, Mode, Operation, Policy, Source, Target, Users, policy_of, verdict};
 
 const DAY: u64 = 86_400 * 1_000_000_000;
@@ -60,7 +60,7 @@ fn reference(policy: &Policy, agent: &str, op: Op, text: Text<'_>, when_ns: u64)
         By::Protection(protection) => RULE_GUARDS + u16::try_from(protection.number()).unwrap(),
         By::Nothing => RULE_NONE,
     };
-    (rule, verdict_in_force(decision.action).raw())
+    (rule, verdict_of(decision.action).raw())
 }
 
 /// Holds every agent, operation and text against the evaluator.
