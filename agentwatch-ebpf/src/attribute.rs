@@ -21,11 +21,11 @@ use crate::{
 #[inline(always)]
 fn report(member: &Member, kind: RecordKind, dentry: Address, name: Address) -> i32 {
     let court = Court::of(member, bit(op::WRITE));
-    let within = Place { mnt: core::ptr::null(), dentry };
+    let within = Place::new(core::ptr::null(), dentry);
     let Some((record, body)) = begin(member, kind, within, Facts::NONE) else { return Court::unseen(&court) };
     let seen = mounted::seen_through(&record, member.task, dentry);
     let (place, judges) = match seen {
-        Seen::Through(mnt) => (Place { mnt, dentry }, true),
+        Seen::Through(mnt) => (Place::new(mnt, dentry), true),
         Seen::Nowhere | Seen::Unknown => (within, false),
     };
     let asked = if judges { court } else { None };

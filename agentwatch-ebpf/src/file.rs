@@ -13,7 +13,7 @@ use aya_ebpf::{
 use crate::{
     guard,
     judge::{Court, Judgement, Ops, Within, bit},
-    kernel::{Address, field, offset, read_field},
+    kernel::{Access, Address, Loaded, field, offset},
     path::{self, Place},
     record::{Record, fill, part},
     session::{Member, Task},
@@ -59,8 +59,8 @@ pub fn file_open(ctx: LsmContext) -> i32 {
     }
     // SAFETY: as above.
     let inode = unsafe { field!(file, file_f_inode, Address) };
-    let mode = u32::from(read_field::<u16>(inode, offset!(inode_i_mode)));
-    let place = Place::read(file.wrapping_add(offset!(file_f_path)));
+    let mode = u32::from(Loaded::field::<u16>(inode, offset!(inode_i_mode)));
+    let place = Place::of_file(file);
     if place.magic() == PID_FS_MAGIC {
         return 0;
     }
@@ -86,12 +86,12 @@ pub fn file_receive(ctx: LsmContext) -> i32 {
     let file: Task = ctx.arg(0);
     // SAFETY: a typed argument (see `field!`).
     let (flags, inode) = unsafe { (field!(file, file_f_flags, u32), field!(file, file_f_inode, Address)) };
-    let place = Place::read(file.wrapping_add(offset!(file_f_path)));
+    let place = Place::of_file(file);
     // What was opened for its name alone is opened again before anything is done with it.
     if flags & O_PATH != 0 || place.is_internal() {
         return 0;
     }
-    let mode = u32::from(read_field::<u16>(inode, offset!(inode_i_mode)));
+    let mode = u32::from(Loaded::field::<u16>(inode, offset!(inode_i_mode)));
     let decided = guard::on_device(&member, inode, mode);
     let facts = Facts { flags, mode, decided, ..Facts::NONE };
     report_one(&member, RecordKind::FileReceive, place, facts, ops_of(flags, place))
@@ -99,7 +99,7 @@ pub fn file_receive(ctx: LsmContext) -> i32 {
 
 /// What an open with these flags asks for.
 #[inline(always)]
-fn ops_of(flags: u32, place: Place) -> Ops {
+fn ops_of<A: Access>(flags: u32, place: Place<A>) -> Ops {
     const O_ACCMODE: u32 = 3;
     const O_TRUNC: u32 = 0o1000;
     let access = flags & O_ACCMODE;
@@ -126,7 +126,13 @@ pub const ANY_RULE: Ops = bit(op::EXEC) | bit(op::READ) | bit(op::WRITE) | bit(o
 
 /// Judges and reports an act on one file; gives what the hook returns.
 #[inline(always)]
-pub fn report_one(member: &Member, kind: RecordKind, place: Place, facts: Facts, ops: Ops) -> i32 {
+pub fn report_one<A: Access>(
+    member: &Member,
+    kind: RecordKind,
+    place: Place<A>,
+    facts: Facts,
+    ops: Ops,
+) -> i32 {
     let court = Court::of(member, ops);
     let Some((record, body)) = begin(member, kind, place, facts) else { return unseen(&court, &facts) };
     let asked = record.asked([ops, 0]);
@@ -201,7 +207,13 @@ pub fn report_with_text(
 
 /// Appends the path of a place, and notes what is decided about it.
 #[inline(always)]
-pub fn look(record: &Record, place: Place, descs: [*mut PathDesc; 2], court: &Option<Court>, ops: [Ops; 2]) {
+pub fn look<A: Access>(
+    record: &Record,
+    place: Place<A>,
+    descs: [*mut PathDesc; 2],
+    court: &Option<Court>,
+    ops: [Ops; 2],
+) {
     let within = Within { elsewhere: path::append_whole(record, place, descs[0]), desc: descs[1] };
     match court {
         Some(court) => record.decide(&court.on_place(record, place, within, ops)),
@@ -217,10 +229,10 @@ fn unseen(court: &Option<Court>, facts: &Facts) -> i32 {
 
 /// Takes a buffer and fills in what is no path.
 #[inline(always)]
-pub fn begin(
+pub fn begin<A: Access>(
     member: &Member,
     kind: RecordKind,
-    place: Place,
+    place: Place<A>,
     facts: Facts,
 ) -> Option<(Record, *mut FileBody)> {
     let record = Record::take::<FileBody>(member, kind)?;

@@ -27,7 +27,7 @@ fn ops_of_truncate(place: Place) -> Ops {
 /// A name in the folder that a hook got as `const struct path *dir`.
 #[inline(always)]
 fn name_in(dir: Address, dentry: Address) -> Place {
-    Place { mnt: pointer(dir, offset!(path_mnt)), dentry }
+    Place::new(pointer(dir, offset!(path_mnt)), dentry)
 }
 
 /// `fs/namei.c`, `may_o_create()` and `do_mknodat()`:

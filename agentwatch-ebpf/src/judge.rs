@@ -13,7 +13,7 @@ use agentwatch_common::{
 use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_send_signal};
 
 use crate::{
-    kernel::{kernel_loops, repeat},
+    kernel::{Access, kernel_loops, repeat},
     maps::{DECISIONS, DEVICES, VIEWS, WINDOWS},
     path::{self, Place},
     record::Record,
@@ -41,7 +41,7 @@ pub struct Within {
 impl Within {
     /// Walks it for the record.
     #[inline(always)]
-    pub fn told(self, record: &Record, place: Place) {
+    pub fn told<A: Access>(self, record: &Record, place: Place<A>) {
         if self.elsewhere {
             path::append_within(record, place, self.desc);
         }
@@ -49,7 +49,7 @@ impl Within {
 
     /// Walks it for judging alone, where it was not walked for the record.
     #[inline(always)]
-    fn untold(self, record: &Record, place: Place) {
+    fn untold<A: Access>(self, record: &Record, place: Place<A>) {
         if !self.elsewhere {
             path::walk_within(record, place, self.desc);
         }
@@ -182,7 +182,13 @@ impl Court {
     /// another, by that too, which is walked now. The states in which they end are kept in the buffer
     /// ([`Record::known`]): 0 for a path that there is not.
     #[inline(always)]
-    pub fn on_place(&self, record: &Record, place: Place, within: Within, ops: [Ops; 2]) -> Judgement {
+    pub fn on_place<A: Access>(
+        &self,
+        record: &Record,
+        place: Place<A>,
+        within: Within,
+        ops: [Ops; 2],
+    ) -> Judgement {
         let known = record.known();
         known.set(0, zero());
         known.set_other(zero());
@@ -207,7 +213,7 @@ impl Court {
     /// Where the path of a place begins that the initial namespace knows; nothing where that shows it nowhere, or by the
     /// path that the process sees.
     #[inline(always)]
-    fn other_start(&self, place: Place, elsewhere: bool) -> Option<u32> {
+    fn other_start<A: Access>(&self, place: Place<A>, elsewhere: bool) -> Option<u32> {
         // SAFETY: entries are only read here; one that is replaced meanwhile belongs to another policy.
         let device = unsafe { DEVICES.get(DeviceKey { dev: place.dev(), slot: self.slot() }) }?;
         if !elsewhere && device.mount == place.mount_id() { None } else { Some(device.start) }
@@ -260,7 +266,7 @@ impl Court {
             key,
             sets,
             ops,
-            explicit,
+            left: (ops | explicit).wrapping_add(zero()),
             rule: zero(),
             verdict: zero(),
             windows: Windows::new(self.slot()),
@@ -297,21 +303,24 @@ impl Court {
 struct Deciding {
     key: DecisionKey,
     sets: [u32; 2],
+    /// For which the default counts.
     ops: Ops,
-    explicit: Ops,
+    /// Those that are still to be looked at.
+    left: Ops,
     rule: u32,
     verdict: u32,
     windows: Windows,
 }
 
-/// One operation: the strictest counts.
+/// The next operation: the strictest counts.
 #[inline(never)]
-extern "C" fn decide_op(index: u32, deciding: &mut Deciding) -> i64 {
-    let asked = 1_u32.wrapping_shl(index);
-    if (deciding.ops | deciding.explicit) & asked == 0 {
-        return 0;
+extern "C" fn decide_op(_index: u32, deciding: &mut Deciding) -> i64 {
+    if deciding.left == 0 {
+        return 1;
     }
-    deciding.key.op = index as u8;
+    let asked = deciding.left & deciding.left.wrapping_neg();
+    deciding.left &= !asked;
+    deciding.key.op = number(asked) as u8;
     let mut choice = deciding.choice(deciding.sets[0]);
     if deciding.sets[1] != ONE_NAME {
         let other = deciding.choice(deciding.sets[1]);
@@ -326,7 +335,17 @@ extern "C" fn decide_op(index: u32, deciding: &mut Deciding) -> i64 {
         deciding.verdict = choice.verdict.into();
         deciding.rule = choice.rule.into();
     }
-    0
+    // Where none is left the next turn would end it; not to call for it is cheaper.
+    i64::from(deciding.left == 0)
+}
+
+/// Which operation a bit stands for.
+#[inline(always)]
+const fn number(bit: Ops) -> u32 {
+    const { assert!(op::COUNT <= 8) };
+    (bit & 0b1111_0000 != 0) as u32 * 4
+        + (bit & 0b1100_1100 != 0) as u32 * 2
+        + (bit & 0b1010_1010 != 0) as u32
 }
 
 impl Deciding {

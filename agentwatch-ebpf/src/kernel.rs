@@ -55,6 +55,49 @@ pub fn read_field<T: Copy>(base: Address, offset: usize) -> T {
     }
 }
 
+/// How the fields of a structure are read.
+pub trait Access: Copy {
+    /// Whether it is by a load.
+    const LOADS: bool;
+
+    /// Reads a field of plain data; all zero where memory is not mapped.
+    fn field<T: Copy>(base: Address, offset: usize) -> T;
+
+    /// Reads a pointer field; null where memory is not mapped.
+    #[inline(always)]
+    fn pointer(base: Address, offset: usize) -> Address {
+        Self::field::<Address>(base, offset)
+    }
+}
+
+/// By a helper: from any address.
+#[derive(Clone, Copy)]
+pub struct Probed;
+
+impl Access for Probed {
+    const LOADS: bool = false;
+
+    #[inline(always)]
+    fn field<T: Copy>(base: Address, offset: usize) -> T {
+        read_field(base, offset)
+    }
+}
+
+/// By a load, which costs a tenth: from what the verifier knows the type of, see [`field!`].
+#[derive(Clone, Copy)]
+pub struct Loaded;
+
+impl Access for Loaded {
+    const LOADS: bool = true;
+
+    #[inline(always)]
+    fn field<T: Copy>(base: Address, offset: usize) -> T {
+        // SAFETY: the verifier refuses the program where the pointer has no type, or the type no such field there; a
+        // fault at run time reads zero.
+        unsafe { core::ptr::read_volatile(base.byte_add(offset).cast::<T>()) }
+    }
+}
+
 /// Reads a pointer field; null where memory is not mapped.
 #[inline(always)]
 pub fn pointer(base: Address, offset: usize) -> Address {

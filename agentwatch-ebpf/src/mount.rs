@@ -41,7 +41,7 @@ pub fn mount_new(ctx: LsmContext) -> i32 {
 pub fn unmount(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
     let mnt: Address = ctx.arg(0);
-    let place = Place { mnt, dentry: pointer(mnt, offset!(vfsmount_mnt_root)) };
+    let place = Place::new(mnt, pointer(mnt, offset!(vfsmount_mnt_root)));
     let facts = Facts { flags: ctx.arg(1), ..guarded(&member) };
     report_one(&member, RecordKind::Unmount, place, facts, 0)
 }
@@ -67,7 +67,7 @@ fn refuse_quietly(sb: Address) -> i32 {
     if !facts.decided.refuses() {
         return 0;
     }
-    let place = Place { mnt: core::ptr::null(), dentry: pointer(sb, offset!(super_block_s_root)) };
+    let place = Place::new(core::ptr::null(), pointer(sb, offset!(super_block_s_root)));
     let Some((record, body)) = begin(&member, RecordKind::Mount, place, facts) else {
         return facts.decided.carry_out();
     };

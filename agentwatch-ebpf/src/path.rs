@@ -4,6 +4,8 @@
 //! It takes no lock: a rename in the middle of it can mix old and new names, as it can for `d_path` readers
 //! that look afterwards.
 
+use core::{marker::PhantomData, mem::offset_of};
+
 use agentwatch_common::{
     limits::{NAME_BYTES, PATH_COMPONENTS, TAIL_BYTES},
     record::{PathDesc, path_flag},
@@ -11,31 +13,75 @@ use agentwatch_common::{
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 
 use crate::{
-    kernel::{Address, offset, pointer, read_field, repeat, two_pointers},
+    kernel::{
+        Access, Address, Loaded, Probed, field, kernel_loops, offset, pointer, read_field, repeat,
+        two_pointers,
+    },
     record::{Record, fill},
+    session::{Task, current_task},
 };
 
 /// A name in a mounted file system (`struct path`).
 #[derive(Clone, Copy)]
-pub struct Place {
+pub struct Place<A = Probed> {
     /// The mount (`struct vfsmount`), or null where only the name is known.
     pub mnt: Address,
     /// The name (`struct dentry`).
     pub dentry: Address,
+    /// How both are read.
+    access: PhantomData<A>,
 }
 
 impl Place {
+    /// A name, and its mount or null.
+    #[inline(always)]
+    pub fn new(mnt: Address, dentry: Address) -> Self {
+        Self { mnt, dentry, access: PhantomData }
+    }
+
     /// Reads a `struct path`.
     #[inline(always)]
     pub fn read(path: Address) -> Self {
         let [mnt, dentry] = two_pointers::<0>(path, offset!(path_mnt), offset!(path_dentry));
-        Self { mnt, dentry }
+        Self::new(mnt, dentry)
+    }
+}
+
+impl Place<Loaded> {
+    /// Reads the `struct path` of a `struct file` that the verifier knows.
+    #[inline(always)]
+    pub fn of_file(file: Task) -> Self {
+        let path = file.wrapping_add(offset!(file_f_path));
+        let (mnt, dentry) = (offset!(path_mnt), offset!(path_dentry));
+        Self { mnt: Loaded::pointer(path, mnt), dentry: Loaded::pointer(path, dentry), access: PhantomData }
+    }
+}
+
+impl<A: Access> Place<A> {
+    /// The name without its mount.
+    #[inline(always)]
+    fn within(self) -> Self {
+        Self { mnt: core::ptr::null(), ..self }
+    }
+
+    /// A field of the file system.
+    #[inline(always)]
+    fn file_system<T: Copy>(self, offset: usize) -> T {
+        A::field(A::pointer(self.dentry, offset!(dentry_d_sb)), offset)
+    }
+
+    /// A field of the file behind the name; 0 where there is none.
+    #[inline(always)]
+    fn inode<T: Copy + Default>(self, offset: usize) -> T {
+        let inode = A::pointer(self.dentry, offset!(dentry_d_inode));
+        // The verifier of current kernels asks for it.
+        if inode.is_null() { T::default() } else { A::field(inode, offset) }
     }
 
     /// Kind of the file system (`s_magic`).
     #[inline(always)]
     pub fn magic(self) -> u64 {
-        read_field(pointer(self.dentry, offset!(dentry_d_sb)), offset!(super_block_s_magic))
+        self.file_system(offset!(super_block_s_magic))
     }
 
     /// Whether the mount is the kernel's own, which nobody can reach: that of pipes, sockets, files in memory.
@@ -52,14 +98,13 @@ impl Place {
     pub fn is_folder(self) -> bool {
         const S_IFMT: u16 = 0o170_000;
         const S_IFDIR: u16 = 0o040_000;
-        let inode = pointer(self.dentry, offset!(dentry_d_inode));
-        read_field::<u16>(inode, offset!(inode_i_mode)) & S_IFMT == S_IFDIR
+        self.inode::<u16>(offset!(inode_i_mode)) & S_IFMT == S_IFDIR
     }
 
     /// The file system, as the kernel encodes it.
     #[inline(always)]
     pub fn dev(self) -> u32 {
-        read_field(pointer(self.dentry, offset!(dentry_d_sb)), offset!(super_block_s_dev))
+        self.file_system(offset!(super_block_s_dev))
     }
 
     /// Id of the mount; 0 where that is not known.
@@ -74,15 +119,23 @@ impl Place {
     /// Whether the file has content: what has none loses nothing when it is truncated.
     #[inline(always)]
     pub fn has_content(self) -> bool {
-        let inode = pointer(self.dentry, offset!(dentry_d_inode));
-        read_field::<u64>(inode, offset!(inode_i_size)) != 0
+        self.inode::<u64>(offset!(inode_i_size)) != 0
     }
 
     /// Inode number of the name, or 0 where it has none.
     #[inline(always)]
     pub fn ino(self) -> u64 {
-        let inode = pointer(self.dentry, offset!(dentry_d_inode));
-        read_field(inode, offset!(inode_i_ino))
+        self.inode(offset!(inode_i_ino))
+    }
+
+    /// Whether the file behind the name has none any more: the flag that says so.
+    #[inline(always)]
+    fn deleted(self) -> u64 {
+        let inode = A::pointer(self.dentry, offset!(dentry_d_inode));
+        if inode.is_null() || A::field::<u32>(inode, offset!(inode_i_nlink)) != 0 {
+            return 0;
+        }
+        u64::from(path_flag::DELETED)
     }
 }
 
@@ -91,8 +144,9 @@ impl Place {
 #[repr(C)]
 pub struct Walk {
     dentry: usize,
+    /// The mount in which it is (`struct mount`), and what is read of it at once.
     mount: usize,
-    mount_root: usize,
+    head: MountHead,
     at: u64,
     flags: u64,
     components: u64,
@@ -116,9 +170,9 @@ pub struct Reading {
 
 /// Reads and writes fields of the walk in memory, each time.
 macro_rules! state {
-    ($walk:expr, $field:ident) => {{
+    ($walk:expr, $($field:ident).+) => {{
         // SAFETY: the walk lies in a scratch buffer in use, valid for the whole run of the program.
-        unsafe { (&raw const (*$walk).$field).read_volatile() }
+        unsafe { (&raw const (*$walk).$($field).+).read_volatile() }
     }};
     ($walk:expr, $field:ident = $value:expr) => {{
         let value = $value;
@@ -132,7 +186,7 @@ macro_rules! state {
 /// Two walks where the first ends in another mount namespace: the second gives the path within the file
 /// system, from which the daemon finds the path in the initial namespace.
 #[inline(always)]
-pub fn append(record: &Record, place: Place, whole: *mut PathDesc, within: *mut PathDesc) {
+pub fn append<A: Access>(record: &Record, place: Place<A>, whole: *mut PathDesc, within: *mut PathDesc) {
     if append_whole(record, place, whole) {
         append_within(record, place, within);
     }
@@ -140,19 +194,19 @@ pub fn append(record: &Record, place: Place, whole: *mut PathDesc, within: *mut 
 
 /// The first walk of [`append`]; true where there must be a second.
 #[inline(always)]
-pub fn append_whole(record: &Record, place: Place, desc: *mut PathDesc) -> bool {
+pub fn append_whole<A: Access>(record: &Record, place: Place<A>, desc: *mut PathDesc) -> bool {
     follow(record.tail(), record.walk(), &place, desc) & u64::from(path_flag::OTHER_NS) != 0
 }
 
 /// The second walk of [`append`].
 #[inline(always)]
-pub fn append_within(record: &Record, place: Place, desc: *mut PathDesc) {
-    follow(record.tail(), record.walk(), &Place { mnt: core::ptr::null(), dentry: place.dentry }, desc);
+pub fn append_within<A: Access>(record: &Record, place: Place<A>, desc: *mut PathDesc) {
+    follow(record.tail(), record.walk(), &place.within(), desc);
 }
 
 /// The second walk of [`append`] for what no record tells: the tail is left as it was.
 #[inline(always)]
-pub fn walk_within(record: &Record, place: Place, desc: *mut PathDesc) {
+pub fn walk_within<A: Access>(record: &Record, place: Place<A>, desc: *mut PathDesc) {
     let used = state!(record.walk(), at);
     append_within(record, place, desc);
     fill!(desc, len: 0, flags: 0, components: 0, mount_ns: 0, dev: 0);
@@ -161,7 +215,7 @@ pub fn walk_within(record: &Record, place: Place, desc: *mut PathDesc) {
 
 /// One walk of those of [`append`].
 #[inline(always)]
-pub fn append_one(record: &Record, place: Place, desc: *mut PathDesc) {
+pub fn append_one<A: Access>(record: &Record, place: Place<A>, desc: *mut PathDesc) {
     follow(record.tail(), record.walk(), &place, desc);
 }
 
@@ -210,19 +264,22 @@ pub fn used(walk: *const Walk) -> u64 {
 
 /// One walk; gives the flags. A subprogram, so that the code is not repeated.
 #[inline(never)]
-fn follow(tail: *mut u8, walk: *mut Walk, place: &Place, desc: *mut PathDesc) -> u64 {
+fn follow<A: Access>(tail: *mut u8, walk: *mut Walk, place: &Place<A>, desc: *mut PathDesc) -> u64 {
     let start = state!(walk, at);
-    let sb = pointer(place.dentry, offset!(dentry_d_sb));
     let within_fs = place.mnt.is_null();
     state!(walk, dentry = place.dentry as usize);
-    state!(walk, mount = if within_fs { 0 } else { (place.mnt as usize).wrapping_sub(offset!(mount_mnt)) });
-    // A null address reads as null, which no name is.
-    state!(walk, mount_root = pointer(place.mnt, offset!(vfsmount_mnt_root)) as usize);
+    enter_mount(walk, if within_fs { place.mnt } else { place.mnt.wrapping_sub(offset!(mount_mnt)) });
     state!(walk, components = 0);
-    state!(walk, flags = name_flags(place.dentry) | if within_fs { WITHIN_FS } else { 0 });
+    state!(walk, flags = place.deleted() | if within_fs { WITHIN_FS } else { 0 });
     state!(walk, finished = 0);
-    let mut buffers = Buffers { tail, walk };
-    repeat(PATH_COMPONENTS, step_of, &mut buffers);
+    let mut buffers = Buffers { tail, walk, dentry: place.dentry };
+    // Without such loops the verifier would follow the turns of both.
+    if A::LOADS && kernel_loops() {
+        repeat(PATH_COMPONENTS / CLIMB_NAMES, climb, &mut buffers);
+    }
+    if state!(walk, finished) == 0 {
+        repeat(PATH_COMPONENTS, step_of, &mut buffers);
+    }
     let mut flags = state!(walk, flags);
     if state!(walk, finished) == 0 {
         flags |= u64::from(path_flag::TRUNCATED);
@@ -241,7 +298,7 @@ fn follow(tail: *mut u8, walk: *mut Walk, place: &Place, desc: *mut PathDesc) ->
         flags: flags as u16,
         components: state!(walk, components) as u16,
         mount_ns: mount_ns,
-        dev: read_field(sb, offset!(super_block_s_dev)),
+        dev: place.dev(),
     );
     flags
 }
@@ -250,7 +307,32 @@ fn follow(tail: *mut u8, walk: *mut Walk, place: &Place, desc: *mut PathDesc) ->
 struct Buffers {
     tail: *mut u8,
     walk: *mut Walk,
+    /// Where a climb stands. Not in the buffer, from where it would have no type.
+    dentry: Address,
 }
+
+/// Some names up by loads, until the root of the mount. Behind it the verifier does not know what it sees.
+#[inline(never)]
+extern "C" fn climb(_index: u32, buffers: &mut Buffers) -> i64 {
+    let walk = buffers.walk;
+    for _ in 0..CLIMB_NAMES {
+        let dentry = buffers.dentry;
+        if dentry as usize == state!(walk, head.root) {
+            return 1;
+        }
+        let parent = Loaded::pointer(dentry, offset!(dentry_d_parent));
+        let name = Loaded::pointer(dentry, offset!(dentry_d_name) + offset!(qstr_name));
+        buffers.dentry = parent;
+        if take_name(buffers.tail, walk, dentry, parent, name) {
+            state!(walk, finished = 1);
+            return 1;
+        }
+    }
+    0
+}
+
+/// Names that a turn of a climb takes: the kernel's call for each turn costs a fifth of a name.
+const CLIMB_NAMES: u32 = 4;
 
 /// One step of the walk, as the kernel calls it.
 #[inline(never)]
@@ -271,17 +353,23 @@ const WITHIN_FS: u64 = path_flag::WITHIN_FS as u64;
 #[inline(always)]
 fn step(tail: *mut u8, walk: *mut Walk) -> bool {
     let dentry = state!(walk, dentry) as Address;
-    if dentry as usize == state!(walk, mount_root) {
+    if dentry as usize == state!(walk, head.root) {
         return leave_mount(walk);
     }
     // Between the two lie the hash and the length of the name.
     let name = offset!(dentry_d_name) + offset!(qstr_name);
     let [parent, name] = two_pointers::<1>(dentry, offset!(dentry_d_parent), name);
+    take_name(tail, walk, dentry, parent, name)
+}
+
+/// Appends a name, and goes on at its parent. True at the end.
+#[inline(always)]
+fn take_name(tail: *mut u8, walk: *mut Walk, dentry: Address, parent: Address, name: Address) -> bool {
     if parent.is_null() {
         return true;
     }
-    let at = state!(walk, at);
-    if at > (TAIL_BYTES - NAME_BYTES) as u64 {
+    let (at, number) = (state!(walk, at), state!(walk, components));
+    if at > (TAIL_BYTES - NAME_BYTES) as u64 || number >= u64::from(PATH_COMPONENTS) {
         state!(walk, flags = state!(walk, flags) | u64::from(path_flag::TRUNCATED));
         return true;
     }
@@ -299,7 +387,6 @@ fn step(tail: *mut u8, walk: *mut Walk) -> bool {
         return true;
     }
     state!(walk, at = at + read as u64);
-    let number = state!(walk, components);
     // SAFETY: masked to the array, which lies in a scratch buffer in use.
     unsafe {
         (&raw mut (*walk).names).cast::<u32>().add(number as usize & NAMES_MASK).write_volatile(at as u32)
@@ -312,30 +399,54 @@ fn step(tail: *mut u8, walk: *mut Walk) -> bool {
 /// Goes on at the place where the mount is mounted. True where it is mounted nowhere: the root.
 #[inline(always)]
 fn leave_mount(walk: *mut Walk) -> bool {
-    let mount = state!(walk, mount) as Address;
-    let [parent, mountpoint] =
-        two_pointers::<0>(mount, offset!(mount_mnt_parent), offset!(mount_mnt_mountpoint));
-    if parent == mount || parent.is_null() {
+    let MountHead { parent, mountpoint, .. } = state!(walk, head);
+    if parent == state!(walk, mount) || parent == 0 {
         return true;
     }
-    state!(walk, dentry = mountpoint as usize);
-    state!(walk, mount = parent as usize);
-    state!(walk, mount_root = pointer(parent, offset!(mount_mnt) + offset!(vfsmount_mnt_root)) as usize);
+    state!(walk, dentry = mountpoint);
+    enter_mount(walk, parent as Address);
     false
 }
 
-/// Whether the file behind a name still has one.
+/// What a walk needs of a mount, as it lies together in current kernels.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct MountHead {
+    parent: usize,
+    mountpoint: usize,
+    root: usize,
+}
+
+/// Reads a mount. Of none all is null, which is no name's address.
 #[inline(always)]
-fn name_flags(dentry: Address) -> u64 {
-    let inode = pointer(dentry, offset!(dentry_d_inode));
-    let links: u32 = read_field(inode, offset!(inode_i_nlink));
-    if !inode.is_null() && links == 0 { u64::from(path_flag::DELETED) } else { 0 }
+fn enter_mount(walk: *mut Walk, mount: Address) {
+    let (parent, mountpoint) = (offset!(mount_mnt_parent), offset!(mount_mnt_mountpoint));
+    let root = offset!(mount_mnt) + offset!(vfsmount_mnt_root);
+    let is_together = mountpoint.wrapping_sub(parent) == offset_of!(MountHead, mountpoint)
+        && root.wrapping_sub(parent) == offset_of!(MountHead, root);
+    let head = if is_together {
+        read_field(mount, parent)
+    } else {
+        MountHead {
+            parent: read_field(mount, parent),
+            mountpoint: read_field(mount, mountpoint),
+            root: read_field(mount, root),
+        }
+    };
+    state!(walk, mount = mount as usize);
+    state!(walk, head = head);
 }
 
 /// Inode number of the namespace of a mount; 0 for a mount that is in none.
 #[inline(always)]
 fn mount_namespace(mount: Address) -> u32 {
     let namespace = pointer(mount, offset!(mount_mnt_ns));
+    // SAFETY: a typed chain from the current task (see `field!`).
+    let own = unsafe { field!(field!(current_task(), task_nsproxy, Task), nsproxy_mnt_ns, Task) };
+    if namespace == own {
+        // SAFETY: as above.
+        return unsafe { field!(own, mnt_namespace_inum, u32) };
+    }
     // Detached mounts have none, and unmounted ones an error pointer: both fault and read as 0.
     read_field(namespace, offset!(mnt_namespace_inum))
 }
