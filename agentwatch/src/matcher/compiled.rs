@@ -84,24 +84,24 @@ impl CompiledMatcher {
             }
         }
         let built = all.build(STATES_MAX).map_err(|_| CompileError::TooManyStates)?;
-        let agents: Vec<u32> =
-            built.sets().iter().map(|set| set.first().map_or(0, |mark| mark.rank + 1)).collect();
+        let agents: Vec<u32> = built.sets().map(|set| set.first().map_or(0, |mark| mark.rank + 1)).collect();
         let automaton = built.smallest(&agents);
-        if automaton.accept.len() > AUTOMATON_STATES as usize {
+        if automaton.states() > AUTOMATON_STATES as usize {
             return Err(CompileError::TooManyStates);
         }
-        if automaton.table.len() > AUTOMATON_ENTRIES as usize {
-            return Err(CompileError::TooManyEntries { entries: automaton.table.len() });
+        let entries = automaton.states() * automaton.class_count() as usize;
+        if entries > AUTOMATON_ENTRIES as usize {
+            return Err(CompileError::TooManyEntries { entries });
         }
-        let start = |index: usize| automaton.starts.get(index).copied().unwrap_or(0);
+        let start = |index: usize| automaton.starts().get(index).copied().unwrap_or(0);
         Ok(Self {
             classes: automaton.class,
-            class_count: automaton.class_count,
+            class_count: automaton.class_count(),
             start_program: start(0),
             start_command: start(1),
             start_cgroup: start(2),
-            table: automaton.table,
-            accept: automaton.accept,
+            table: automaton.table(),
+            accept: automaton.accept().to_vec(),
         })
     }
 

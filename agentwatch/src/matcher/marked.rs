@@ -3,6 +3,7 @@
 use super::alias::{Alias, Aliases, Follow};
 use super::classes::Classes;
 use super::nfa::{Nfa, NodeId};
+use super::rows::Rows;
 use super::{ByteSet, CommandGlob, Mark, PathGlob, Piece, ScriptGlob, TooManyStates, minimise, subsets};
 
 /// Patterns, for texts of several kinds, each kind with a number.
@@ -97,6 +98,7 @@ impl Patterns {
             starts.push(self.roots.get(kind).copied().into_iter().chain([others]).collect());
         }
         let built = subsets::build(&self.nfa, &classes, &starts, states_max)?;
+
         Ok(Built { class: classes.of, built })
     }
 }
@@ -121,57 +123,85 @@ pub struct Built {
 impl Built {
     /// The sets of marks that texts can end in, by number. Of each class only the lowest is in it. Number 0 is
     /// the empty set.
-    #[must_use]
-    pub fn sets(&self) -> &[Vec<Mark>] {
-        &self.built.sets
+    pub fn sets(&self) -> impl Iterator<Item = &[Mark]> {
+        self.built.sets.iter()
     }
 
     /// The smallest automaton that ends in these numbers where this one ends in its sets: `numbers` has one for
     /// each set, and 0 for the empty one.
     #[must_use]
-    pub fn smallest(mut self, numbers: &[u32]) -> DeterministicAutomaton {
-        for accept in &mut self.built.automaton.accept {
+    pub fn smallest(self, numbers: &[u32]) -> DeterministicAutomaton {
+        let subsets::Built { mut automaton, sets } = self.built;
+        drop(sets);
+        for accept in &mut automaton.accept {
             *accept = numbers.get(*accept as usize).copied().unwrap_or(0);
         }
-        let smallest = minimise::minimise(&self.built.automaton);
-        DeterministicAutomaton {
-            class: self.class,
-            class_count: u32::try_from(smallest.classes).unwrap_or(256),
-            table: smallest.table,
-            accept: smallest.accept,
-            starts: smallest.starts,
-        }
+        DeterministicAutomaton { class: self.class, rows: minimise::minimise(&automaton) }
     }
 }
 
 /// A deterministic automaton over bytes. State 0 is dead: nothing matches whatever follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeterministicAutomaton {
-    /// The class of each byte: less than `class_count`.
+    /// The class of each byte: less than [`DeterministicAutomaton::class_count`].
     pub class: [u8; 256],
-    /// Number of classes, 1 to 256: the stride of `table`.
-    pub class_count: u32,
-    /// `table[state * class_count + class[byte]]` is the next state.
-    pub table: Vec<u32>,
-    /// The number in which a text ends that ends in a state.
-    pub accept: Vec<u32>,
+    rows: Rows,
+}
+
+impl DeterministicAutomaton {
+    /// Number of classes, 1 to 256.
+    #[must_use]
+    pub fn class_count(&self) -> u32 {
+        u32::try_from(self.rows.classes).unwrap_or(256)
+    }
+
+    /// Number of states.
+    #[must_use]
+    pub fn states(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The number in which a text ends that ends in a state, by state.
+    #[must_use]
+    pub fn accept(&self) -> &[u32] {
+        &self.rows.accept
+    }
+
     /// Where texts begin, by kind.
-    pub starts: Vec<u32>,
+    #[must_use]
+    pub fn starts(&self) -> &[u32] {
+        &self.rows.starts
+    }
+
+    /// Next states: that of a state and a class at `state * class_count + class`. Takes much room where there are many.
+    #[must_use]
+    pub fn table(&self) -> Vec<u32> {
+        let (mut table, mut row) = (Vec::with_capacity(self.rows.len() * self.rows.classes), Vec::new());
+        for state in self.rows.states() {
+            self.rows.expand(state, &mut row);
+            table.extend_from_slice(&row);
+        }
+        table
+    }
+
+    pub(super) fn rows(&self) -> &Rows {
+        &self.rows
+    }
 }
 
 #[cfg(test)]
 impl DeterministicAutomaton {
     /// The number in which a text of a kind ends.
     pub fn run<'a>(&self, kind: usize, bytes: impl IntoIterator<Item = &'a u8>) -> u32 {
-        let mut state = self.starts.get(kind).copied().unwrap_or(0);
+        let mut state = self.starts().get(kind).copied().unwrap_or(0);
         for &byte in bytes {
             if state == 0 {
                 return 0;
             }
             let class = self.class.get(usize::from(byte)).copied().unwrap_or(0);
-            let entry = state as usize * self.class_count as usize + usize::from(class);
-            state = self.table.get(entry).copied().unwrap_or(0);
+            let own = self.rows.steps(state).iter().find(|step| step.class == u32::from(class));
+            state = own.map_or(self.rows.default_of(state), |step| step.next);
         }
-        self.accept.get(state as usize).copied().unwrap_or(0)
+        self.accept().get(state as usize).copied().unwrap_or(0)
     }
 }

@@ -1,29 +1,29 @@
 //! The smallest automaton that does the same, by Hopcroft's refinement of a partition.
 #![expect(clippy::indexing_slicing, reason = "every index is a state, a block or a class of this automaton")]
 
-use super::subsets::Automaton;
+use super::rows::Rows;
 
 /// Merges states that no text tells apart; state 0 stays the dead one, and every state from which nothing
 /// can match any more becomes it.
 ///
 /// Most steps of all lead to one and the same state. The block that holds it is never asked who leads there: each step
-/// leads somewhere, so that whoever leads to no other block leads to that one. So those steps need not be kept turned
-/// round, which would take more memory than the automaton.
-pub(super) fn minimise(automaton: &Automaton) -> Automaton {
+/// leads somewhere, so that whoever leads to no other block leads to that one. So those steps need not be looked at, nor
+/// kept turned round.
+pub(super) fn minimise(automaton: &Rows) -> Rows {
     let hub = most_frequent(automaton);
     let mut partition = Partition::by(&automaton.accept);
     let sources = Sources::new(automaton, hub);
+
     let is_hub = |partition: &Partition, block| partition.block_of[hub as usize] == block;
     let mut waiting: Vec<usize> =
         (0..partition.blocks()).filter(|&block| !is_hub(&partition, block)).collect();
     let mut is_waiting: Vec<bool> = (0..partition.blocks()).map(|block| !is_hub(&partition, block)).collect();
+    let mut leading = Leading::new(automaton.classes);
     while let Some(block) = waiting.pop() {
         is_waiting[block] = false;
-        let leads_here = partition.members(block).iter().flat_map(|&state| sources.of(state));
-        let mut steps: Vec<(u32, u32)> = leads_here.copied().collect();
-        steps.sort_unstable();
-        for of_class in steps.chunk_by(|(a, _), (b, _)| a == b) {
-            of_class.iter().for_each(|&(_, source)| partition.mark(source));
+        leading.find(automaton, &sources, partition.members(block));
+        for class in leading.classes() {
+            leading.each(automaton, class, |source| partition.mark(source));
             for (old, new) in partition.split_marked() {
                 is_waiting.push(false);
                 let smaller =
@@ -45,14 +45,18 @@ pub(super) fn minimise(automaton: &Automaton) -> Automaton {
 }
 
 /// The state to which most steps lead.
-fn most_frequent(automaton: &Automaton) -> u32 {
-    let mut counts = vec![0_u32; automaton.accept.len()];
-    automaton.table.iter().for_each(|&next| counts[next as usize] += 1);
+fn most_frequent(automaton: &Rows) -> u32 {
+    let mut counts = vec![0_usize; automaton.len()];
+    for state in automaton.states() {
+        let steps = automaton.steps(state);
+        steps.iter().for_each(|step| counts[step.next as usize] += 1);
+        counts[automaton.default_of(state) as usize] += automaton.classes - steps.len();
+    }
     (0..).zip(counts).max_by_key(|&(_, count)| count).map_or(0, |(state, _)| state)
 }
 
 /// One state for each block, the dead state's block first.
-fn quotient(automaton: &Automaton, partition: &Partition) -> Automaton {
+fn quotient(automaton: &Rows, partition: &Partition) -> Rows {
     let dead = partition.block_of[0];
     let number = |state: u32| {
         let block = partition.block_of[state as usize];
@@ -65,54 +69,119 @@ fn quotient(automaton: &Automaton, partition: &Partition) -> Automaton {
         };
         u32::try_from(moved).unwrap_or(0)
     };
-    let mut order: Vec<usize> = (0..partition.blocks()).filter(|&block| block != dead).collect();
-    order.insert(0, dead);
-    let mut table = Vec::with_capacity(order.len() * automaton.classes);
-    let mut accept = Vec::with_capacity(order.len());
-    for block in order {
-        let state = partition.members(block)[0] as usize;
-        let row = &automaton.table[state * automaton.classes..(state + 1) * automaton.classes];
-        table.extend(row.iter().map(|&next| number(next)));
-        accept.push(automaton.accept[state]);
+    let mut smallest = Rows::new(automaton.classes);
+    let mut row = Vec::new();
+    for block in std::iter::once(dead).chain((0..partition.blocks()).filter(|&block| block != dead)) {
+        let state = partition.members(block)[0];
+        automaton.expand(state, &mut row);
+        row.iter_mut().for_each(|next| *next = number(*next));
+        smallest.push(&row);
+        smallest.accept.push(automaton.accept[state as usize]);
     }
-    let starts = automaton.starts.iter().map(|&start| number(start)).collect();
-    Automaton { classes: automaton.classes, table, accept, starts }
+    smallest.starts = automaton.starts.iter().map(|&start| number(start)).collect();
+    smallest.shrink();
+    smallest
 }
 
-/// The steps that lead to a state, without those to one state that is left out.
+/// Who leads to a state, but for one state that is left out.
 struct Sources {
-    /// Where those of each state begin.
-    first: Vec<usize>,
-    /// The class, and the state whose step it is.
-    steps: Vec<(u32, u32)>,
+    /// The states that lead there by default.
+    defaults: Turned<u32>,
+    /// The class of each other step, and the state whose step it is.
+    steps: Turned<(u32, u32)>,
 }
 
 impl Sources {
-    fn new(automaton: &Automaton, without: u32) -> Self {
+    fn new(automaton: &Rows, without: u32) -> Self {
+        let defaults = || automaton.states().map(|state| (automaton.default_of(state), state));
         let steps = || {
-            let rows = (0_u32..).zip(automaton.table.chunks(automaton.classes));
-            let steps = rows.flat_map(|(state, row)| (0_u32..).zip(row).map(move |step| (state, step)));
-            steps.filter(|(_, (_, next))| **next != without)
+            let of = |state| automaton.steps(state).iter().map(move |step| (step.next, (step.class, state)));
+            automaton.states().flat_map(of)
         };
-        let mut first = vec![0; automaton.accept.len() + 1];
-        steps().for_each(|(_, (_, &next))| first[next as usize] += 1);
+        let count = automaton.len();
+        Self {
+            defaults: Turned::new(count, || defaults().filter(|(next, _)| *next != without)),
+            steps: Turned::new(count, || steps().filter(|(next, _)| *next != without)),
+        }
+    }
+}
+
+/// Lists by state, in one piece of memory.
+struct Turned<T> {
+    /// Where that of each state begins.
+    first: Vec<u32>,
+    all: Vec<T>,
+}
+
+impl<T: Copy + Default> Turned<T> {
+    /// Of pairs of a state and an item, which are asked for twice.
+    fn new<I: Iterator<Item = (u32, T)>>(states: usize, pairs: impl Fn() -> I) -> Self {
+        let mut first = vec![0_u32; states + 1];
+        pairs().for_each(|(state, _)| first[state as usize] += 1);
         // Where those of each end; filling from there backwards, that becomes where they begin.
         let mut end = 0;
         for count in &mut first {
             end += *count;
             *count = end;
         }
-        let mut all = vec![(0, 0); end];
-        for (state, (class, &next)) in steps() {
-            let place = &mut first[next as usize];
+        let mut all = vec![T::default(); end as usize];
+        for (state, item) in pairs() {
+            let place = &mut first[state as usize];
             *place -= 1;
-            all[*place] = (class, state);
+            all[*place as usize] = item;
         }
-        Self { first, steps: all }
+        Self { first, all }
     }
 
-    fn of(&self, state: u32) -> &[(u32, u32)] {
-        &self.steps[self.first[state as usize]..self.first[state as usize + 1]]
+    fn of(&self, state: u32) -> &[T] {
+        &self.all[self.first[state as usize] as usize..self.first[state as usize + 1] as usize]
+    }
+}
+
+/// Who leads to one of the states of a block.
+struct Leading {
+    /// By default.
+    defaults: Vec<u32>,
+    /// By a step of its own: class and state, in order.
+    steps: Vec<(u32, u32)>,
+    /// The classes of which one of them has a step, wherever it leads.
+    is_special: Vec<bool>,
+}
+
+impl Leading {
+    fn new(classes: usize) -> Self {
+        Self { defaults: Vec::new(), steps: Vec::new(), is_special: vec![false; classes] }
+    }
+
+    fn find(&mut self, automaton: &Rows, sources: &Sources, members: &[u32]) {
+        self.defaults.clear();
+        self.steps.clear();
+        self.is_special.fill(false);
+        for &state in members {
+            self.defaults.extend_from_slice(sources.defaults.of(state));
+            self.steps.extend_from_slice(sources.steps.of(state));
+        }
+        self.steps.sort_unstable();
+        self.steps.iter().for_each(|(class, _)| self.is_special[*class as usize] = true);
+        for &state in &self.defaults {
+            automaton.steps(state).iter().for_each(|step| self.is_special[step.class as usize] = true);
+        }
+    }
+
+    /// The classes by which they are to be told apart: of those that are alike to all of them, one.
+    fn classes(&self) -> Vec<u32> {
+        let all = || (0_u32..).zip(&self.is_special);
+        let plain = all().find(|(_, special)| !**special).filter(|_| !self.defaults.is_empty());
+        all().filter(|(_, special)| **special).chain(plain).map(|(class, _)| class).collect()
+    }
+
+    /// Each that leads there by this class.
+    fn each(&self, automaton: &Rows, class: u32, mut take: impl FnMut(u32)) {
+        let from = self.steps.partition_point(|(other, _)| *other < class);
+        let here = self.steps[from..].iter().take_while(|(other, _)| *other == class);
+        here.for_each(|(_, state)| take(*state));
+        let by_default = |state: &&u32| automaton.steps(**state).iter().all(|step| step.class != class);
+        self.defaults.iter().filter(by_default).for_each(|state| take(*state));
     }
 }
 

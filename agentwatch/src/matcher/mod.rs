@@ -10,11 +10,14 @@ mod classes;
 mod compiled;
 mod cover;
 mod glob;
+mod lowest;
 mod marked;
 mod minimise;
 mod nfa;
 mod path;
+mod rows;
 mod set;
+mod slices;
 mod sparse;
 mod subsets;
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use super::DeterministicAutomaton;
+use super::rows::Step;
 
 /// A state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,24 +43,26 @@ pub struct SparseAutomaton {
 }
 
 impl SparseAutomaton {
-    /// The same automaton, with less room.
+    /// The same automaton, as the kernel reads it.
     #[must_use]
-    pub fn new(dense: &DeterministicAutomaton) -> Self {
-        let width = dense.class_count.max(1) as usize;
-        let mut rows: Vec<Row> =
-            (0..).zip(dense.table.chunks(width)).map(|(state, row)| Row::new(state, row)).collect();
+    pub fn new(automaton: &DeterministicAutomaton) -> Self {
+        let rows = automaton.rows();
         // The ones with most steps first: they need room in one piece, and the others fill what they leave.
-        rows.sort_by_key(|row| std::cmp::Reverse(row.steps.len()));
-        let mut states: Vec<SparseState> =
-            dense.accept.iter().map(|&accept| SparseState { accept, ..SparseState::default() }).collect();
+
+        let mut order: Vec<u32> = rows.states().collect();
+        order.sort_by_key(|&state| std::cmp::Reverse(rows.steps(state).len()));
+        let mut states: Vec<SparseState> = (rows.states().zip(&rows.accept))
+            .map(|(state, &accept)| SparseState { base: 0, default: rows.default_of(state), accept })
+            .collect();
         let mut table = Table::default();
-        for row in rows {
-            let base = table.insert(&row);
-            if let Some(state) = states.get_mut(row.state as usize) {
-                (state.base, state.default) = (base, row.default);
+        for number in order {
+            let base = table.insert(number, rows.steps(number));
+            if let Some(state) = states.get_mut(number as usize) {
+                state.base = base;
             }
         }
-        Self { class: dense.class, states, steps: table.steps, starts: dense.starts.clone() }
+        table.steps.shrink_to_fit();
+        Self { class: automaton.class, states, steps: table.steps, starts: rows.starts.clone() }
     }
 
     /// The number in which a text of a kind ends.
@@ -91,51 +94,33 @@ impl SparseAutomaton {
     }
 }
 
-/// The steps of a state, by class, without those to its default.
-struct Row {
-    state: u32,
-    default: u32,
-    steps: Vec<(usize, u32)>,
-}
-
-impl Row {
-    fn new(state: u32, row: &[u32]) -> Self {
-        let mut sorted = row.to_vec();
-        sorted.sort_unstable();
-        let most = sorted.chunk_by(|a, b| a == b).max_by_key(|same| same.len());
-        let default = most.and_then(<[u32]>::first).copied().unwrap_or(0);
-        let steps = row.iter().copied().enumerate().filter(|&(_, next)| next != default).collect();
-        Self { state, default, steps }
-    }
-}
-
 /// The table that all states share.
 #[derive(Default)]
 struct Table {
     steps: Vec<SparseStep>,
     /// Where a row with steps of these classes can lie at the earliest: right behind the last such, as what had no room
     /// for that one has none for the next. Without it, each row would be tried all over again in every gap.
-    earliest: HashMap<Vec<usize>, usize>,
+    earliest: HashMap<Vec<u32>, usize>,
 }
 
 impl Table {
-    /// Puts a row where all of its steps have room; gives its base.
-    fn insert(&mut self, row: &Row) -> u32 {
-        if row.steps.is_empty() {
+    /// Puts the steps of a state where all of them have room; gives their base.
+    fn insert(&mut self, state: u32, row: &[Step]) -> u32 {
+        if row.is_empty() {
             return 0;
         }
-        let shape: Vec<usize> = row.steps.iter().map(|(class, _)| *class).collect();
+        let shape: Vec<u32> = row.iter().map(|step| step.class).collect();
         let from = self.earliest.get(&shape).copied().unwrap_or(0);
-        let fits = |base: usize| shape.iter().all(|class| self.is_free(base + class));
+        let fits = |base: usize| shape.iter().all(|class| self.is_free(base + *class as usize));
         let base = (from..).find(|&base| fits(base)).unwrap_or(from);
         self.earliest.insert(shape, base + 1);
-        for &(class, next) in &row.steps {
-            let at = base + class;
+        for step in row {
+            let at = base + step.class as usize;
             if self.steps.len() <= at {
                 self.steps.resize(at + 1, SparseStep::default());
             }
-            if let Some(step) = self.steps.get_mut(at) {
-                *step = SparseStep { owner: row.state, next };
+            if let Some(place) = self.steps.get_mut(at) {
+                *place = SparseStep { owner: state, next: step.next };
             }
         }
         u32::try_from(base).unwrap_or(u32::MAX)

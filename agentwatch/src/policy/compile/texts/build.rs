@@ -28,7 +28,7 @@ pub fn compile(policy: &Policy, views: &Views, places: &Places) -> Result<Compil
     let mut sets = Sets::default();
     // The first of the sets is the empty one, and gets the number 0.
     let numbers: Result<Vec<u32>, TextsError> =
-        built.sets().iter().map(|set| sets.number(builder.decisions(set)?)).collect();
+        built.sets().map(|set| sets.number(builder.decisions(set)?)).collect();
     let automaton = SparseAutomaton::new(&built.smallest(&numbers?));
     check(&automaton)?;
     sets.decisions.sort_unstable_by_key(|(key, _)| *key);
