@@ -51,7 +51,7 @@ impl Needs {
         Self {
             judged: policy.agents.iter().any(|agent| agent.spec.mode != crate::policy::Mode::Observe),
             needed: selftest::needed_by(policy, guards),
-            rules: policy.rules.iter().map(about).collect(),
+            rules: policy.rules.iter().map(|rule| about(rule)).collect(),
         }
     }
 }

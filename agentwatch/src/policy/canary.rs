@@ -3,6 +3,8 @@
 //! It is no part of any policy that users write: its name holds a `+`. The tables are compiled with it, so that what the
 //! self-test tries is decided in the same way as what agents do.
 
+use std::sync::Arc;
+
 use super::{
     Action, AddressPattern, Agent, AgentSpec, At, Entry, Mode, Origin, Place, Policy, Rule, Scope, What,
 };
@@ -78,18 +80,18 @@ impl Policy {
             scratch: Vec::new(),
             breakers: Vec::new(),
         });
-        self.rules.push(Rule {
+        self.rules.push(Arc::new(Rule {
             name: CANARY.to_owned(),
             at,
             action: Action::Deny,
-            scope,
+            scope: Arc::new(scope),
             agents: Some(vec![agent]),
             during: None,
-            unless: Scope::default(),
+            unless: Arc::default(),
             message: None,
             timeout_s: None,
             then: None,
-        });
+        }));
     }
 }
 

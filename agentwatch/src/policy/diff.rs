@@ -198,7 +198,7 @@ fn of_scope(policy: &Policy, word: &str, scope: &Scope) -> Vec<String> {
 fn decisions(before: &Policy, after: &Policy, now_ns: u64) -> Vec<DecisionChange> {
     let mut seen: BTreeSet<(String, String, u64)> = BTreeSet::new();
     let mut found = Vec::new();
-    for case in before.cases.iter().chain(&after.cases) {
+    for case in before.cases.iter().chain(after.cases.iter()) {
         let when_ns = case.when_ns.unwrap_or(now_ns);
         for (_, operation) in &case.operations {
             let key = (case.agent.clone(), key_of(operation), when_ns);

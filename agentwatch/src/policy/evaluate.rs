@@ -156,8 +156,12 @@ impl Policy {
     pub fn matching(&self, agent: &str, operation: &Operation, when_ns: u64) -> Vec<&Rule> {
         let agent = self.agents.iter().position(|one| one.spec.name == agent);
         let operation = canonical(operation);
-        let mut rules: Vec<&Rule> =
-            self.rules.iter().filter(|rule| self.matches(rule, agent, &operation, when_ns)).collect();
+        let mut rules: Vec<&Rule> = self
+            .rules
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(|rule| self.matches(rule, agent, &operation, when_ns))
+            .collect();
         rules.sort_by_key(|rule| std::cmp::Reverse(rule.action));
         rules
     }

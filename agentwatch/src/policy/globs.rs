@@ -7,7 +7,7 @@ use crate::matcher::PathGlob;
 impl Policy {
     /// Every pattern over paths: of rules, of resources, of what is protected. Some come more than once.
     pub fn path_globs(&self) -> impl Iterator<Item = &PathGlob> {
-        let scopes = self.rules.iter().flat_map(|rule| [&rule.scope, &rule.unless]);
+        let scopes = self.rules.iter().flat_map(|rule| [&*rule.scope, &*rule.unless]);
         let resources = self.resources.iter().flat_map(|resource| {
             resource.files.iter().chain(resource.connect.iter().filter_map(AddressPattern::path))
         });

@@ -1,5 +1,7 @@
 //! A policy that was read and checked: what `evaluate` decides by, and what is compiled for the kernel.
 
+use std::sync::Arc;
+
 use agentwatch_common::rules::guard;
 
 use super::{AddressPattern, AgentSpec, Code, Diagnostic, Mode, Own, Place, Scope, Source};
@@ -19,17 +21,17 @@ pub struct At {
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     /// The files that it was read from.
-    pub sources: Vec<Source>,
+    pub sources: Arc<[Source]>,
     /// Precious things.
     pub resources: Vec<Resource>,
     /// Agents, in the order of the files.
     pub agents: Vec<Agent>,
     /// Times that rules can be bound to.
     pub windows: Vec<Window>,
-    /// Rules, in the order of the files.
-    pub rules: Vec<Rule>,
+    /// Rules, in the order of the files. Policies that are made of this one share them.
+    pub rules: Vec<Arc<Rule>>,
     /// The policy's own test cases.
-    pub cases: Vec<Case>,
+    pub cases: Arc<[Case]>,
     /// agentwatch's own files and sockets; not of the policy, but of the daemon that it is in force in.
     pub own: Own,
 }
@@ -326,13 +328,13 @@ pub struct Rule {
     /// What it decides.
     pub action: Action,
     /// About what.
-    pub scope: Scope,
+    pub scope: Arc<Scope>,
     /// For whom: indexes in [`Policy::agents`]; all agents without.
     pub agents: Option<Vec<usize>>,
     /// When: an index in [`Policy::windows`]; always without.
     pub during: Option<usize>,
     /// But not about this.
-    pub unless: Scope,
+    pub unless: Arc<Scope>,
     /// What the agent and its owner are told.
     pub message: Option<String>,
     /// For how long an `ask` waits: seconds.

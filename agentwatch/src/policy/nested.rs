@@ -4,6 +4,7 @@
 //! number, and an agent of its own in the policy that is compiled, for which the rules of all of them hold.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use agentwatch_common::rules::agent_number;
 
@@ -56,14 +57,14 @@ pub fn nested(policy: &Policy) -> (Policy, Pairs) {
             if known.insert(number(&agent)) {
                 numbers.insert(larger.clone(), number(&agent));
                 join_rules(&mut whole, policy, &larger);
+                if whole.rules.len() > RULES_MAX {
+                    return (policy.clone(), Pairs::new());
+                }
                 whole.agents.push(agent);
                 next.push(larger);
             }
         }
         last = next;
-    }
-    if whole.rules.len() > RULES_MAX {
-        return (policy.clone(), Pairs::new());
     }
     for (group, outer) in &numbers {
         for (index, agent) in policy.agents.iter().enumerate() {
@@ -156,11 +157,17 @@ fn join_rules(whole: &mut Policy, policy: &Policy, group: &Group) {
         match holds_for(rule, &judges) {
             None => {}
             Some(action) if action == rule.action => {
-                if let Some(agents) = whole.rules.get_mut(index).and_then(|rule| rule.agents.as_mut()) {
+                // It has agents: one that is for all holds for this one, too.
+                if let Some(agents) =
+                    whole.rules.get_mut(index).and_then(|rule| Arc::make_mut(rule).agents.as_mut())
+                {
                     agents.push(next);
                 }
             }
-            Some(action) => whole.rules.push(Rule { action, agents: Some(vec![next]), ..rule.clone() }),
+            Some(action) => {
+                let rule = Rule { action, agents: Some(vec![next]), ..Rule::clone(rule) };
+                whole.rules.push(Arc::new(rule));
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ impl Policy {
     #[must_use]
     pub fn test(&self, now_ns: u64) -> Vec<Outcome<'_>> {
         let mut outcomes = Vec::new();
-        for case in &self.cases {
+        for case in self.cases.iter() {
             for (at, operation) in &case.operations {
                 let decision = self.decide(&case.agent, operation, case.when_ns.unwrap_or(now_ns));
                 let as_expected = case.expect.is(&decision);

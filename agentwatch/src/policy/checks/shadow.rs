@@ -28,7 +28,7 @@ pub(super) fn warnings(policy: &Policy) -> Vec<Diagnostic> {
             .iter()
             .enumerate()
             .filter(|&(other, by)| other != index && wins(policy, (other, by), (index, rule)))
-            .map(|(_, by)| by)
+            .map(|(_, by)| &**by)
             .collect();
         found.extend(shadowed(policy, rule, &stricter, &mut work));
     }

@@ -1,12 +1,14 @@
 //! The `tests` part.
 
+use std::sync::Arc;
+
 use super::helpers::did_you_mean;
 use super::{KeyValue, Reader};
 use crate::event::Op;
 use crate::policy::{Address, At, Case, Code, Expect, Node, Operation, Rule, Target, Value, keys};
 
 impl Reader<'_> {
-    pub(super) fn case(&mut self, source: usize, node: &Node, rules: &[Rule]) -> Option<Case> {
+    pub(super) fn case(&mut self, source: usize, node: &Node, rules: &[Arc<Rule>]) -> Option<Case> {
         self.source = source;
         let entries = self.entries(node, "a test");
         let (mut name, mut agent, mut expect, mut rule, mut when_ns) = (None, None, None, None, None);
@@ -64,7 +66,7 @@ impl Reader<'_> {
         Some(name)
     }
 
-    fn rule_expected(&mut self, node: &Node, rules: &[Rule]) -> Option<String> {
+    fn rule_expected(&mut self, node: &Node, rules: &[Arc<Rule>]) -> Option<String> {
         let name = self.string(node, "a rule is named by a text")?;
         if !rules.iter().any(|rule| rule.name == name) {
             let help = did_you_mean(&name, rules.iter().map(|rule| rule.name.as_str()));

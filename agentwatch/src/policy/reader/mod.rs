@@ -14,6 +14,7 @@ mod windows;
 use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::{
     At, Code, Diagnostic, Node, Own, Place, Policy, Problems, Severity, Source, Users, Value, checks, keys,
@@ -78,7 +79,7 @@ pub fn policy_of(sources: Vec<Source>, context: Context<'_>) -> Result<(Policy, 
     let sections = reader.sections(&trees);
     let mut policy = reader.policy(sections);
     let (problems, is_whole) = reader.problems();
-    policy.sources = sources;
+    policy.sources = sources.into();
     if !is_whole {
         return Err(Problems(problems));
     }
@@ -263,7 +264,7 @@ impl<'a> Reader<'a> {
         let rules = self.rules(&sections.rules);
         let cases =
             sections.cases.iter().filter_map(|(source, node)| self.case(*source, node, &rules)).collect();
-        Policy { sources: Vec::new(), resources, agents, windows, rules, cases, own: Own::default() }
+        Policy { sources: Arc::default(), resources, agents, windows, rules, cases, own: Own::default() }
     }
 
     fn at(&self, place: Place) -> At {

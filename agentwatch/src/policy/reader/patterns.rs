@@ -72,6 +72,8 @@ impl Reader<'_> {
             };
             entries.extend(what.map(|what| Entry { at: self.at(item.place), what }));
         }
+        // Most lists have one entry, and a policy has very many of them.
+        entries.shrink_to_fit();
         entries
     }
 

@@ -1,6 +1,7 @@
 //! The `rules` part.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::helpers::did_you_mean;
 use super::{KeyValue, Names, Reader};
@@ -12,9 +13,9 @@ const NAME_BYTES_MAX: usize = 128;
 const MESSAGE_BYTES_MAX: usize = 1024;
 
 impl Reader<'_> {
-    pub(super) fn rules(&mut self, nodes: &[(usize, &Node)]) -> Vec<Rule> {
+    pub(super) fn rules(&mut self, nodes: &[(usize, &Node)]) -> Vec<Arc<Rule>> {
         let mut names: HashMap<String, At> = HashMap::new();
-        let mut rules = Vec::new();
+        let mut rules = Vec::with_capacity(nodes.len());
         for &(source, node) in nodes {
             self.source = source;
             let Some(rule) = self.rule(node) else { continue };
@@ -25,7 +26,7 @@ impl Reader<'_> {
                 self.report(Code::DuplicateName, rule.at.place, message, "rename one of the two".to_owned());
             }
             names.entry(rule.name.clone()).or_insert(rule.at);
-            rules.push(rule);
+            rules.push(Arc::new(rule));
         }
         rules
     }
@@ -46,10 +47,10 @@ impl Reader<'_> {
             name,
             at: self.at(place),
             action: action.unwrap_or(Action::Allow),
-            scope,
+            scope: Arc::new(scope),
             agents: None,
             during: None,
-            unless: Scope::default(),
+            unless: Arc::default(),
             message: None,
             timeout_s: None,
             then: None,
@@ -108,7 +109,7 @@ impl Reader<'_> {
             "name" => {}
             "agents" => rule.agents = Some(self.agents_named(key, value)),
             "during" => rule.during = self.window_named(value),
-            "unless" => rule.unless = self.unless(value, rule),
+            "unless" => rule.unless = Arc::new(self.unless(value, rule)),
             "message" => rule.message = self.message(value),
             "timeout" => {
                 rule.timeout_s = self.duration(value);

@@ -82,7 +82,7 @@ fn rules_and_tests_are_read() {
     assert_eq!((rule.agents.as_deref(), rule.during, rule.timeout_s, rule.then), (None, None, None, None));
     assert_eq!((asks.agents.as_deref(), asks.during), (Some(&[0][..]), Some(0)));
     assert_eq!((asks.timeout_s, asks.then), (Some(600), Some(Containment::Freeze)));
-    let [one, two] = policy.cases.as_slice() else { panic!("{:?}", policy.cases) };
+    let [one, two] = &*policy.cases else { panic!("{:?}", policy.cases) };
     assert_eq!(
         (one.operations.len(), one.expect, one.rule.as_deref()),
         (2, Expect::Action(Action::Deny), Some("db"))

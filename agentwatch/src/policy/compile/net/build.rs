@@ -11,9 +11,9 @@ use super::{
     RANGES_MAX, ROWS_MAX,
 };
 use crate::event::Op;
+use crate::policy::Policy;
 use crate::policy::address::{Network, Transport};
 use crate::policy::compile::{Views, choice_of_default, windows_of};
-use crate::policy::{Policy, Scope};
 
 /// Compiles the addresses of a policy's rules, with what is known of its names.
 ///
@@ -28,7 +28,6 @@ pub fn compile(policy: &Policy, views: &Views, names: &KnownNames) -> Result<Net
 /// The tables, and what is needed to follow names in them.
 #[derive(Debug)]
 pub struct NetRules {
-    /// Without what the rules are about: that is in `gathered`.
     policy: Policy,
     views: Views,
     pub(super) gathered: Gathered,
@@ -58,7 +57,7 @@ impl NetRules {
             return Err(NetError::TooManyRows { sets: sets.len(), views: views.len() });
         }
         let mut rules = Self {
-            policy: without_scopes(policy),
+            policy: policy.clone(),
             views: views.clone(),
             gathered,
             numbers: (0..).zip(&sets).skip(1).map(|(number, set)| (set.clone(), number)).collect(),
@@ -247,16 +246,6 @@ fn sets(gathered: &Gathered) -> Result<Sets, NetError> {
 
 const ALL_V4: Network = Network { address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), bits: 0 };
 const ALL_V6: Network = Network { address: IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED), bits: 0 };
-
-/// The policy as far as the tables are made from it after its patterns were gathered.
-fn without_scopes(policy: &Policy) -> Policy {
-    let mut rest = policy.clone();
-    rest.sources.clear();
-    for rule in &mut rest.rules {
-        (rule.scope, rule.unless) = (Scope::default(), Scope::default());
-    }
-    rest
-}
 
 /// A range as what can be looked up.
 type RangeKey = (u16, [(u16, u8); CHOICES]);

@@ -1,6 +1,7 @@
 //! From a policy to the tables.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use agentwatch_common::limits::{DEVICES, RULE_STATES, RULE_STEPS};
 use agentwatch_common::rules::{
@@ -13,7 +14,7 @@ use crate::event::Op;
 use crate::matcher::{Mark, PathGlob, SparseAutomaton};
 use crate::places::{Places, Root};
 use crate::policy::compile::{TooManyChoices, Views, choice_of, op_number, verdict_of, windows_of};
-use crate::policy::{Action, Agent, Guard, Mode, Policy, Protection};
+use crate::policy::{Action, Agent, Guard, Mode, Policy, Protection, Rule};
 
 /// States before equal ones are merged. Past it the patterns are refused.
 const STATES_MAX: usize = 1 << 19;
@@ -24,11 +25,14 @@ const STATES_MAX: usize = 1 << 19;
 /// When they do not fit the tables.
 pub fn compile(policy: &Policy, views: &Views, places: &Places) -> Result<CompiledRules, TextsError> {
     let mut builder = Builder::new(policy, views, places);
+
     let built = builder.marks.take_patterns().build(STATES_MAX).map_err(|_| TextsError::TooManyStates)?;
+
     let mut sets = Sets::default();
     // The first of the sets is the empty one, and gets the number 0.
     let numbers: Result<Vec<u32>, TextsError> =
         built.sets().map(|set| sets.number(builder.decisions(set)?)).collect();
+
     let automaton = SparseAutomaton::new(&built.smallest(&numbers?));
     check(&automaton)?;
     sets.decisions.sort_unstable_by_key(|(key, _)| *key);
@@ -130,7 +134,7 @@ impl<'p> Builder<'p> {
                 live.push(LiveView { number, plan });
             }
         }
-        let of_rule = |rule| {
+        let of_rule = |rule: &Arc<Rule>| {
             let has = |view: &&LiveView<'_>| views.has_rule(usize::from(view.number), rule);
             live.iter().filter(has).map(|view| view.number).collect()
         };
