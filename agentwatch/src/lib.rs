@@ -15,6 +15,7 @@ pub mod fold;
 pub mod kernel;
 pub mod log;
 pub mod matcher;
+pub mod memory;
 pub mod names;
 pub mod output;
 pub mod paths;

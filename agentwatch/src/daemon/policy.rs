@@ -15,7 +15,7 @@ use super::{
     rules::{self, Compiled},
     selftest::Needs,
     standing,
-    start::{StartError, configure, release_memory},
+    start::{StartError, configure},
     surroundings,
 };
 use crate::{
@@ -32,6 +32,7 @@ use crate::{
     },
     exit,
     kernel::{Abilities, KernelError, maps::Maps, rules::RuleMaps},
+    memory,
     names::Orders,
     paths::Paths,
     places::Places,
@@ -129,7 +130,9 @@ impl Loaded {
 
     /// Compiles a policy for a host on which things are called so.
     pub fn of(policy: Arc<Policy>, places: Places, origin: PolicyOrigin) -> Result<Self, StartError> {
-        Ok(Self {
+        // The tree that it was read as took three times as much, and so did the links on the way to what it names.
+        memory::release();
+        let loaded = Self {
             table: Arc::new(AgentTable::new(policy.agent_specs())?),
             compiled: Compiled::new(&policy, &places)?,
             needs: Needs::of(&policy, &guards_in_force(&policy)),
@@ -137,7 +140,10 @@ impl Loaded {
             policy,
             places: Arc::new(places),
             origin,
-        })
+        };
+        // What comes next takes much, too: at a start, the kernel's type information.
+        memory::release();
+        Ok(loaded)
     }
 
     /// In which mode the agents are by whose number a process can be judged.
@@ -351,7 +357,7 @@ impl Daemon {
         for mut event in out {
             self.log.append(&mut event);
         }
-        release_memory();
+        memory::release();
         Ok(())
     }
 

@@ -45,6 +45,7 @@ use crate::{
         maps::{Boxed, Maps},
     },
     log::{Limits, Log, LogError},
+    memory,
     paths::Paths,
     policy::{Mode, Problems},
 };
@@ -196,6 +197,7 @@ struct ComingUp {
 impl Daemon {
     /// Comes up: everything that can fail comes before the kernel is touched, but for the kernel itself.
     pub(super) fn start(options: &Options) -> Result<Self, StartError> {
+        memory::keep_large_pieces_apart();
         // First: without root the state folder cannot be read, and that would be no help.
         kernel::check_host()?;
         let names = Names::new(Names::follower()?);
@@ -216,6 +218,7 @@ impl Daemon {
         let lock = RunLock::take(&options.paths)?;
         let (log, _recovery) = Log::open(&options.paths.state, options.limits)?;
         let kernel = kernel::attach()?;
+        memory::release();
         let began_here = !kernel.taken_over;
         let up = ComingUp { wanted, watch, surroundings, names, loaded, why, lock, log };
         Self::begin(options, up, kernel).inspect_err(|_| {
@@ -281,7 +284,7 @@ impl Daemon {
             pipeline.warn_once(&error);
         }
 
-        release_memory();
+        memory::release();
         Ok(Self {
             paths: options.paths.clone(),
             _host_lock: host_lock,
@@ -316,13 +319,6 @@ impl Daemon {
             syncing: None,
         })
     }
-}
-
-/// Gives back what reading the kernel's type information and all of `/proc` took: the daemon needs a small part of
-/// it ever again.
-pub(super) fn release_memory() {
-    // SAFETY: no arguments that matter, no state but the allocator's own; safe to call at any time.
-    unsafe { libc::malloc_trim(0) };
 }
 
 /// Says to the kernel which process the daemon is, which sessions may not signal.
