@@ -16,6 +16,7 @@ use std::{
 use agentwatch_common::{limits::SCRATCH_PER_CPU, maps::control, offsets::Offsets};
 use aya::{
     Btf, Ebpf, EbpfLoader,
+    maps::{Array, MapData},
     programs::{
         Program, ProgramError, ProgramType,
         links::{FdLink, PinnedLink},
@@ -26,7 +27,7 @@ use aya::{
 use super::{
     Abilities, KernelError,
     ability::RULES,
-    maps::{Maps, Shared},
+    maps::{self, Maps, Shared},
     offsets,
     probes::{EITHER, GUARD_MODULE_DATA, GUARD_MODULE_FILE, Hang, LATER, PROBES, Probe},
 };
@@ -164,9 +165,7 @@ fn load(dir: &Path) -> Result<(Maps, Abilities), KernelError> {
         .override_global("KERNEL_LOOPS", &u32::from(loops), true)
         .map_max_entries("SCRATCH", slots)
         .load(OBJECT)?;
-    let mut maps = Maps::open(dir)?;
-    maps.set_word(control::NEXT_SESSION, first_session())?;
-    maps.set_word(control::JUDGES, u64::from(loops))?;
+    set_words(dir, [(control::NEXT_SESSION, first_session()), (control::JUDGES, u64::from(loops))])?;
     let mut abilities = Abilities::default();
     for probe in PROBES {
         if is_blind(probe, &found.offsets) {
@@ -189,11 +188,23 @@ fn load(dir: &Path) -> Result<(Maps, Abilities), KernelError> {
             Err(reason) => note_absence(&mut abilities, probe, &reason),
         }
     }
+    // Before the ring is mapped, whose pages count as the daemon's.
+    drop((ebpf, btf));
+    crate::memory::release();
     note_rules(&mut abilities, loops);
     for name in found.missing {
         abilities.degraded("vsock", format!("the vsock module was not loaded at start: `{name}` is unknown, so the addresses of vsock listeners and accepted peers are missing"));
     }
-    Ok((maps, abilities))
+    Ok((Maps::open(dir)?, abilities))
+}
+
+/// Sets what programs read from their beginning on.
+fn set_words(dir: &Path, words: [(u32, u64); 2]) -> Result<(), KernelError> {
+    let mut control: Array<MapData, u64> = maps::array(dir, "CONTROL")?;
+    for (index, value) in words {
+        control.set(index, value, 0).map_err(|source| KernelError::Map { name: "CONTROL", source })?;
+    }
+    Ok(())
 }
 
 /// Whether a program would run and see nothing.

@@ -36,6 +36,7 @@ pub fn find() -> Result<Found, KernelError> {
     let path = "/sys/kernel/btf/vmlinux";
     let bytes = fs::read(path).map_err(|source| KernelError::NoBtf { path, source })?;
     let mut btf = Btf::parse(&bytes)?;
+    drop(bytes);
     // Built in on some kernels, a module on others, and perhaps not loaded.
     if let Ok(module) = fs::read("/sys/kernel/btf/vsock") {
         btf.append(&module)?;
