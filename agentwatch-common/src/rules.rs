@@ -293,7 +293,7 @@ impl RuleAutomaton {
 
 /// A state of a [`RuleAutomaton`].
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RuleState {
     /// Where its steps lie.
     pub base: u32,
@@ -315,7 +315,7 @@ pub struct RuleStates {
 
 /// A step of a [`RuleAutomaton`].
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RuleStep {
     /// The state whose step it is, or 0.
     pub owner: u32,

@@ -169,8 +169,8 @@ impl Builder<'_> {
         let Some(open) = self.open.pop() else { return Ok(()) };
         let size = 1 + open.children.iter().map(|child| child.size).sum::<usize>();
         let value = if open.is_map {
+            let mut entries = Vec::with_capacity(open.children.len() / 2);
             let mut children = open.children.into_iter();
-            let mut entries = Vec::new();
             while let (Some(key), Some(value)) = (children.next(), children.next()) {
                 entries.push((key, value));
             }

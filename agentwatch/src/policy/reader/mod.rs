@@ -17,8 +17,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{
-    At, Code, Diagnostic, Node, Own, Place, Policy, Problems, Severity, Source, Users, Value, checks, keys,
-    parse, read,
+    At, Code, Diagnostic, Node, Own, Place, Policy, Problems, Scope, Severity, Source, Users, Value, checks,
+    keys, parse, read,
 };
 
 /// Agents of one policy. Past it the policy is refused.
@@ -78,6 +78,7 @@ pub fn policy_of(sources: Vec<Source>, context: Context<'_>) -> Result<(Policy, 
         .collect();
     let sections = reader.sections(&trees);
     let mut policy = reader.policy(sections);
+    drop(trees);
     let (problems, is_whole) = reader.problems();
     policy.sources = sources.into();
     if !is_whole {
@@ -126,6 +127,8 @@ struct Reader<'a> {
     resource_has: Vec<(bool, bool)>,
     agents: Names,
     windows: Names,
+    /// What rules without `unless` have there.
+    nothing: Arc<Scope>,
     match_patterns: usize,
     rule_patterns: usize,
     problems: Vec<(usize, Diagnostic)>,
@@ -145,6 +148,7 @@ impl<'a> Reader<'a> {
             resource_has: Vec::new(),
             agents: Names::new(),
             windows: Names::new(),
+            nothing: Arc::default(),
             match_patterns: 0,
             rule_patterns: 0,
             problems: Vec::new(),

@@ -50,7 +50,7 @@ impl Reader<'_> {
             scope: Arc::new(scope),
             agents: None,
             during: None,
-            unless: Arc::default(),
+            unless: Arc::clone(&self.nothing),
             message: None,
             timeout_s: None,
             then: None,

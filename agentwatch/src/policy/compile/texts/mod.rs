@@ -22,7 +22,7 @@ pub use self::build::compile;
 pub use self::sockets::socket_text;
 use super::{TooManyChoices, ViewsError, op_number};
 use crate::event::Op;
-use crate::matcher::SparseAutomaton;
+use crate::matcher::{SparseAutomaton, SparseState, SparseStep};
 
 /// Decisions of one policy.
 pub const DECISIONS_MAX: usize = (DECISIONS / SLOTS) as usize;
@@ -189,7 +189,8 @@ impl CompiledRules {
         choices.copied().find(|choice| super::is_open(&self.windows, choice.window, unix_ns))
     }
 
-    /// Writes the automaton as the kernel has it, over whatever was there.
+    /// Writes the automaton as the kernel has it, over whatever was there. Of tables that were never written to, what it
+    /// has no use for takes no memory.
     pub fn write_automaton(&self, head: &mut RuleAutomaton, states: &mut RuleStates, steps: &mut RuleSteps) {
         let start = |kind: usize| self.automaton.starts.get(kind).copied().unwrap_or(RuleAutomaton::DEAD);
         head.start_path = start(PATHS);
@@ -197,16 +198,23 @@ impl CompiledRules {
         head.start_command = start(COMMANDS);
         head.start_socket = start(SOCKETS);
         head.class = self.automaton.class;
-        let none = std::iter::repeat(RuleState { base: 0, default: RuleAutomaton::DEAD, accept: 0, pad: 0 });
-        let all = self.automaton.states.iter().map(|state| RuleState {
-            base: state.base,
-            default: state.default,
-            accept: state.accept,
+        let state = |one: &SparseState| RuleState {
+            base: one.base,
+            default: one.default,
+            accept: one.accept,
             pad: 0,
-        });
-        states.states.iter_mut().zip(all.chain(none)).for_each(|(to, from)| *to = from);
-        let none = std::iter::repeat(RuleStep { owner: 0, next: RuleAutomaton::DEAD });
-        let all = self.automaton.steps.iter().map(|step| RuleStep { owner: step.owner, next: step.next });
-        steps.steps.iter_mut().zip(all.chain(none)).for_each(|(to, from)| *to = from);
+        };
+        let none = RuleState { base: 0, default: RuleAutomaton::DEAD, accept: 0, pad: 0 };
+        write_over(&mut states.states, self.automaton.states.iter().map(state), none);
+        let step = |one: &SparseStep| RuleStep { owner: one.owner, next: one.next };
+        let none = RuleStep { owner: 0, next: RuleAutomaton::DEAD };
+        write_over(&mut steps.steps, self.automaton.steps.iter().map(step), none);
     }
+}
+
+/// Writes what there is, and nothing behind it. Pages that hold nothing already are left alone: reading takes none.
+fn write_over<T: Copy + PartialEq>(table: &mut [T], all: impl ExactSizeIterator<Item = T>, nothing: T) {
+    let (used, rest) = table.split_at_mut(all.len().min(table.len()));
+    used.iter_mut().zip(all).for_each(|(to, from)| *to = from);
+    rest.iter_mut().filter(|left| **left != nothing).for_each(|left| *left = nothing);
 }
