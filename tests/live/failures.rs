@@ -13,15 +13,12 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::pty::OpenptFlags;
 use tests::compare::{bytes, json_lines, same_acts, same_processes};
-use tests::daemon::{Daemon, PATIENCE, Place, Shared};
+use tests::daemon::{Daemon, PATIENCE, PINS, Place, Shared};
 use tests::session::{SessionRun, act_words, contents, copy_actor, truth, wait, work_dir};
 use tests::truth::Bytes;
 
 use crate::load::Counted;
 use crate::restarts::{Shell, all_events, is_creation};
-
-/// Where the kernel's side is pinned.
-const PINS: &str = "/sys/fs/bpf/agentwatch";
 
 /// Checks how a command ended: its exit code, and words of its one sentence.
 fn ended(output: &Output, code: i32, words: &[&str]) -> Result<()> {
@@ -138,7 +135,7 @@ fn a_state_folder_that_cannot_be_written_is_refused() -> Result<()> {
 
 #[test]
 fn without_a_daemon_questions_are_refused() -> Result<()> {
-    let _machine = Shared::none()?;
+    let _machine = Shared::apart()?;
     let place = Place::new()?;
     for words in [&["agents"][..], &["tree", "test-000000"], &["events"]] {
         ended(&outcome(&mut place.agentwatch(words))?, 5, &["agentwatch run"])?;
@@ -268,13 +265,6 @@ fn a_disk_that_fills_and_has_room_again_costs_only_what_is_counted() -> Result<(
     Ok(())
 }
 
-/// The daemon, to be stopped without removing its kernel programs.
-fn run_and_stay(place: &Place) -> Command {
-    let mut command = place.agentwatch(["run", "--policy"]);
-    command.arg(place.policy());
-    command
-}
-
 #[test]
 fn what_is_lost_while_no_daemon_runs_is_told_once_by_the_next() -> Result<()> {
     let _machine = Shared::none()?;
@@ -295,7 +285,7 @@ fn what_is_lost_while_no_daemon_runs_is_told_once_by_the_next() -> Result<()> {
     let load = "load --op create-unlink --files 20000 --distinct 20000 --rate max";
     let line = format!("(exit 3); aw-act --dir {} {load}; (exit 4)", path("load"));
     let truth = truth(shell.ask(&line)?.as_bytes())?;
-    let mut daemon = Daemon::start_by(&place, run_and_stay(&place))?;
+    let mut daemon = Daemon::start(&place)?;
     let mut told = Vec::new();
     daemon.until("account of every loss", |event| {
         counted.take(&event);

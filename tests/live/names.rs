@@ -80,7 +80,7 @@ fn is_refused(daemon: &mut Daemon, address: &str, rule: &str, name: &str) -> Res
 
 #[test]
 fn a_refused_name_is_refused_by_all_its_addresses() -> Result<()> {
-    let machine = Shared::none()?;
+    let machine = Shared::apart()?;
     let dns = NameServer::start("corp.test")?;
     dns.set("db.prod.test", Entry::Alias("x.cloud.test".into()));
     dns.addresses("x.cloud.test", &["127.0.1.1", "127.0.1.2", "::1"]);
@@ -123,7 +123,7 @@ fn a_refused_name_is_refused_by_all_its_addresses() -> Result<()> {
 
 #[test]
 fn an_allowed_name_allows_its_addresses_and_no_more() -> Result<()> {
-    let machine = Shared::none()?;
+    let machine = Shared::apart()?;
     let dns = NameServer::start("corp.test")?;
     dns.addresses("api.test", &["127.0.1.5"]);
     let mut daemon = start()?;

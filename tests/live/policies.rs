@@ -105,7 +105,7 @@ fn write(dir: &Path, name: &str, text: &str) -> Result<PathBuf> {
 /// Case E09.
 #[test]
 fn what_was_done_last_is_in_force() -> Result<()> {
-    let machine = Shared::none()?;
+    let machine = Shared::apart()?;
     let place = Place::new()?;
     let dir = work_dir()?;
     let (first, second) = (file("first")?, file("second")?);

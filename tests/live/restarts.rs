@@ -73,7 +73,7 @@ pub fn is_creation(event: &Event, path: &str) -> bool {
 /// Cases D17, E22.
 #[test]
 fn a_killed_daemon_is_followed_by_one_that_knows_its_sessions() -> Result<()> {
-    let machine = Shared::none()?;
+    let machine = Shared::apart()?;
     let place = Place::new()?;
     let dir = work_dir()?;
     let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
@@ -116,11 +116,10 @@ fn last_segment(place: &Place) -> Result<PathBuf> {
 
 #[test]
 fn a_damaged_end_is_put_aside_and_nothing_else_is_lost() -> Result<()> {
-    let machine = Shared::none()?;
+    let machine = Shared::apart()?;
     let place = Place::new()?;
     let mut daemon = Daemon::start(&place)?;
     daemon.sentinel()?;
-    // One after the other: a killed daemon leaves its kernel programs, and the next one starts quickly.
     for (number, damage) in
         [&b"{\"time\":\"2026-"[..], b"\xff\x00\x1b[2J garbage\n{\"seq\":", b"{\"seq\":1}\n"]
             .iter()
@@ -152,7 +151,7 @@ fn a_damaged_end_is_put_aside_and_nothing_else_is_lost() -> Result<()> {
 /// Case F07.
 #[test]
 fn without_a_daemon_a_command_does_not_run() -> Result<()> {
-    let machine = Shared::none()?;
+    let machine = Shared::apart()?;
     let place = Place::new()?;
     let dir = work_dir()?;
     let file = dir.path().join("file");
@@ -224,7 +223,7 @@ fn what_ran_before_is_adopted_whole() -> Result<()> {
 /// Cases E22, F08.
 #[test]
 fn rules_stay_in_force_without_a_daemon() -> Result<()> {
-    let _machine = Shared::none()?;
+    let _machine = Shared::apart()?;
     let place = Place::new()?;
     let daemon = Daemon::start(&place)?;
     std::fs::create_dir_all("/srv/aw-prod")?;

@@ -39,19 +39,12 @@ fn tested(lines: &[serde_json::Value]) -> Vec<(&str, bool)> {
     named.filter_map(|(name, proved)| Some((name.strip_prefix("self-test of ")?, proved))).collect()
 }
 
-/// The daemon, to be stopped without removing its kernel programs.
-fn run_and_stay(place: &Place) -> Command {
-    let mut command = place.agentwatch(["run", "--policy"]);
-    command.arg(place.policy());
-    command
-}
-
 #[test]
 fn what_is_in_force_is_proved_and_nothing_else_is_seen_of_it() -> Result<()> {
     let _machine = Shared::none()?;
     let place = Place::new()?;
     let mut strict = place.run();
-    strict.arg("--strict");
+    strict.args(["--strict", "--detach-on-exit"]);
     let daemon = Daemon::start_by(&place, strict)?;
     let (code, lines) = doctor(&place)?;
     let tested = tested(&lines);
@@ -112,12 +105,12 @@ fn detach(program: &str) -> Result<()> {
 fn what_gets_through_is_told_and_not_claimed() -> Result<()> {
     let _machine = Shared::none()?;
     let place = Place::new()?;
-    Daemon::start_by(&place, run_and_stay(&place))?.kill()?;
+    Daemon::start(&place)?.kill()?;
     detach("file_open")?;
 
     // It takes over what the other left, which looks whole.
     let (stdout, stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
-    let mut command = run_and_stay(&place);
+    let mut command = place.run();
     command.arg("--strict").stdin(Stdio::null()).stdout(stdout).stderr(stderr.try_clone()?);
     let status = wait(&mut command.spawn()?)?;
     let said = String::from_utf8_lossy(&contents(&stderr)?).into_owned();
@@ -159,7 +152,7 @@ fn a_policy_that_the_kernel_cannot_carry_out_is_not_applied() -> Result<()> {
     let place = Place::new()?;
     let write = |text: &str| std::fs::write(place.policy(), format!("version: 1\nagents:\n  {text}\n"));
     write("strict: {owner: tests@example.com}")?;
-    Daemon::start_by(&place, run_and_stay(&place))?.kill()?;
+    Daemon::start(&place)?.kill()?;
     std::fs::remove_file(links()?.join("guard_pivot_root"))?;
     let mut daemon = Daemon::start(&place)?;
     let before = show(&place)?;

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -71,7 +71,11 @@ rules:
 static MACHINE: Mutex<Option<Daemon>> = Mutex::new(None);
 
 /// The daemon that most tests share, since its start is slow on an emulated machine.
-pub struct Shared(MutexGuard<'static, Option<Daemon>>);
+pub struct Shared {
+    machine: MutexGuard<'static, Option<Daemon>>,
+    /// What the test leaves in the kernel is not for others.
+    removes: bool,
+}
 
 impl Shared {
     /// Runs `test` with the shared daemon, which is started where it does not run.
@@ -91,22 +95,56 @@ impl Shared {
         result
     }
 
-    /// Takes the machine for a test with daemons of its own.
+    /// Takes the machine for a test with daemons of its own, which may take over the kernel programs of others: the
+    /// kernel checks them for as long as many tests take.
     ///
     /// # Errors
     /// If the shared daemon does not stop as it must.
-    pub fn none() -> Result<Self> {
+    pub fn apart() -> Result<Self> {
         let mut machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(daemon) = machine.take() {
             daemon.stop()?;
         }
-        Ok(Self(machine))
+        Ok(Self { machine, removes: false })
+    }
+
+    /// The same for a test that begins with nothing of agentwatch in the kernel, and leaves nothing there: losses that
+    /// its daemons told of, for one, which a daemon with another state folder would tell again.
+    ///
+    /// # Errors
+    /// As [`Self::apart`], and if its programs cannot be removed.
+    pub fn none() -> Result<Self> {
+        let mut machine = Self::apart()?;
+        remove_programs()?;
+        machine.removes = true;
+        Ok(machine)
     }
 
     /// Whether no shared daemon runs: always, as long as this value lives.
     #[must_use]
     pub fn is_none(&self) -> bool {
-        self.0.is_none()
+        self.machine.is_none()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if self.removes
+            && let Err(error) = remove_programs()
+        {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+/// Where the kernel's side is pinned.
+pub const PINS: &str = "/sys/fs/bpf/agentwatch";
+
+/// Removes the kernel's side of agentwatch, as the manual says.
+fn remove_programs() -> Result<()> {
+    match std::fs::remove_dir_all(PINS) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("cannot remove the pins"),
+        _ => Ok(()),
     }
 }
 
@@ -162,10 +200,10 @@ impl Place {
         command
     }
 
-    /// `agentwatch run` with these folders. In order it ends with its kernel programs, killed without.
+    /// `agentwatch run` with these folders. Its kernel programs stay when it ends.
     #[must_use]
     pub fn run(&self) -> Command {
-        let mut command = self.agentwatch(["run", "--detach-on-exit"]);
+        let mut command = self.agentwatch(["run"]);
         command.arg("--policy").arg(self.policy());
         command
     }
