@@ -112,7 +112,7 @@ pub fn measure(quick: bool) -> Result<()> {
 
 #[derive(Clone, Copy)]
 pub(super) struct Bench<'a> {
-    /// In memory.
+    /// Where the work is done.
     pub folder: &'a Path,
     /// How often each figure is taken: the middle one counts.
     pub rounds: u32,

@@ -4,7 +4,7 @@ use super::Found;
 use super::cost::{Cost, OPERATIONS, Setting};
 use super::load::Load;
 use super::memory::Memory;
-use super::rules::{BUILD, NUMBERS, OPEN, USUAL};
+use super::rules::{BUILD, NUMBERS, OPEN, OPEN_MOUNTED, USUAL};
 
 /// What a process outside any session may pay, in percent of the bare operation.
 const OUTSIDE_TARGETS: [(&str, f64); 2] = [("open + close", 8.0), ("fork + exec + wait", 1.0)];
@@ -119,7 +119,7 @@ fn rules_table(costs: &[&Cost]) -> Option<String> {
     let mut text =
         "\nBy the number of rules; judging is counted without the daemon, building with it\n\n".to_owned();
     text += &row(["operation", "bare", "1 rule", "1,000", "10,000", "", "", ""]);
-    for operation in [OPEN.name, BUILD.name] {
+    for operation in [OPEN.name, OPEN_MOUNTED.name, BUILD.name] {
         let show = |setting| of(operation, setting).map_or_else(|| "-".to_owned(), grouped);
         let [one, usual, many] = NUMBERS.map(|number| show(Setting::Rules(number)));
         text += &row([operation, &show(Setting::Bare), &one, &usual, &many, "", "", ""]);
@@ -137,6 +137,10 @@ fn rules_table(costs: &[&Cost]) -> Option<String> {
                 &format!("{operation}: {percent:+.1} % with {USUAL} rules, at most {limit} %"),
             );
         }
+    }
+    let mounted = |setting| of(OPEN_MOUNTED.name, setting);
+    if let Some(percent) = percent(mounted(Setting::Rules(USUAL)), mounted(Setting::Bare)) {
+        text += &format!("    {}: {percent:+.1} %\n", OPEN_MOUNTED.name);
     }
     Some(text)
 }

@@ -20,9 +20,12 @@ pub const NUMBERS: [u32; 3] = [1, 1_000, 10_000];
 /// Those of the number that is held against the bare operation.
 pub const USUAL: u32 = 1_000;
 
-/// What is measured without the daemon's work, which is the same for any number of rules.
+/// What is measured without the daemon's work, which is the same for any number of rules: in a folder of the root's file
+/// system, as projects are.
 pub const OPEN: Operation =
     Operation { name: "open + close, judged", words: &["bench", "open-close"], few: 500, many: 5_500 };
+/// The same where each path leads over two more mounts, in the usual number of rules.
+pub const OPEN_MOUNTED: Operation = Operation { name: "the same over two mounts", ..OPEN };
 /// A real build: N files of C, compiled and linked.
 pub const BUILD: Operation = Operation { name: "make, one file of C", words: &[], few: 4, many: 24 };
 
@@ -31,16 +34,27 @@ pub const BUILD: Operation = Operation { name: "make, one file of C", words: &[]
 /// # Errors
 /// If something cannot be measured.
 pub fn measure(quick: bool) -> Result<()> {
+    let project = TempDir::new_in("/var/tmp").context("no temporary folder")?;
     let folder = TempDir::new_in("/dev/shm").context("no temporary folder in memory")?;
-    let bench = Bench { folder: folder.path(), rounds: if quick { 1 } else { 3 } };
-    bench.one(&OPEN, Setting::Bare, |operation, n| cost::plain(bench.words(operation, n)))?;
+    let rounds = if quick { 1 } else { 3 };
+    let (bench, mounted) =
+        (Bench { folder: project.path(), rounds }, Bench { folder: folder.path(), rounds });
+    let bare = |bench: Bench<'_>, operation: &Operation| {
+        bench.one(operation, Setting::Bare, |operation, n| cost::plain(bench.words(operation, n)))
+    };
+    bare(bench, &OPEN)?;
+    bare(mounted, &OPEN_MOUNTED)?;
     bench.one(&BUILD, Setting::Bare, |_, n| build(folder.path(), n, &mut Command::new("make")))?;
     for number in NUMBERS {
         step(&format!("starting agentwatch with rules: {number}"));
         let daemon = Daemon::start(&policy(number))?;
         let setting = Setting::Rules(number);
-        bench.one(&OPEN, setting, |operation, n| unlogged(&daemon, &bench, bench.words(operation, n)))?;
+        let judged = |bench: Bench<'_>, operation: &Operation| {
+            bench.one(operation, setting, |operation, n| unlogged(&daemon, &bench, bench.words(operation, n)))
+        };
+        judged(bench, &OPEN)?;
         if number == USUAL {
+            judged(mounted, &OPEN_MOUNTED)?;
             bench.one(&BUILD, setting, |_, n| {
                 let mut command = daemon.agentwatch(&["exec", "--agent", "bench", "--", "make"]);
                 build(folder.path(), n, &mut command)
