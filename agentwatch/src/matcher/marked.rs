@@ -199,8 +199,8 @@ impl DeterministicAutomaton {
                 return 0;
             }
             let class = self.class.get(usize::from(byte)).copied().unwrap_or(0);
-            let own = self.rows.steps(state).iter().find(|step| step.class == u32::from(class));
-            state = own.map_or(self.rows.default_of(state), |step| step.next);
+            let own = self.rows.steps(state).iter().find(|step| step.class() == u32::from(class));
+            state = own.map_or(self.rows.default_of(state), |step| step.next());
         }
         self.accept().get(state as usize).copied().unwrap_or(0)
     }

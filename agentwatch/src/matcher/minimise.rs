@@ -49,7 +49,7 @@ fn most_frequent(automaton: &Rows) -> u32 {
     let mut counts = vec![0_usize; automaton.len()];
     for state in automaton.states() {
         let steps = automaton.steps(state);
-        steps.iter().for_each(|step| counts[step.next as usize] += 1);
+        steps.iter().for_each(|step| counts[step.next() as usize] += 1);
         counts[automaton.default_of(state) as usize] += automaton.classes - steps.len();
     }
     (0..).zip(counts).max_by_key(|&(_, count)| count).map_or(0, |(state, _)| state)
@@ -95,7 +95,8 @@ impl Sources {
     fn new(automaton: &Rows, without: u32) -> Self {
         let defaults = || automaton.states().map(|state| (automaton.default_of(state), state));
         let steps = || {
-            let of = |state| automaton.steps(state).iter().map(move |step| (step.next, (step.class, state)));
+            let of =
+                |state| automaton.steps(state).iter().map(move |step| (step.next(), (step.class(), state)));
             automaton.states().flat_map(of)
         };
         let count = automaton.len();
@@ -164,7 +165,7 @@ impl Leading {
         self.steps.sort_unstable();
         self.steps.iter().for_each(|(class, _)| self.is_special[*class as usize] = true);
         for &state in &self.defaults {
-            automaton.steps(state).iter().for_each(|step| self.is_special[step.class as usize] = true);
+            automaton.steps(state).iter().for_each(|step| self.is_special[step.class() as usize] = true);
         }
     }
 
@@ -180,7 +181,7 @@ impl Leading {
         let from = self.steps.partition_point(|(other, _)| *other < class);
         let here = self.steps[from..].iter().take_while(|(other, _)| *other == class);
         here.for_each(|(_, state)| take(*state));
-        let by_default = |state: &&u32| automaton.steps(**state).iter().all(|step| step.class != class);
+        let by_default = |state: &&u32| automaton.steps(**state).iter().all(|step| step.class() != class);
         self.defaults.iter().filter(by_default).for_each(|state| take(*state));
     }
 }

@@ -20,11 +20,28 @@ pub(super) struct Rows {
     sorted: Vec<u32>,
 }
 
-/// A step that does not lead to the state's default.
+/// A step that does not lead to the state's default: the class in the highest byte, the next state in the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Step {
-    pub class: u32,
-    pub next: u32,
+pub(super) struct Step(u32);
+
+impl Step {
+    /// Bits of a state's number: more states no automaton has.
+    const STATE_BITS: u32 = 24;
+
+    fn new(class: usize, next: u32) -> Self {
+        debug_assert!(class < 256 && next >> Self::STATE_BITS == 0);
+        Self((class as u32) << Self::STATE_BITS | next)
+    }
+
+    /// By which class it leads on.
+    pub(super) fn class(self) -> u32 {
+        self.0 >> Self::STATE_BITS
+    }
+
+    /// Where it leads.
+    pub(super) fn next(self) -> u32 {
+        self.0 & ((1 << Self::STATE_BITS) - 1)
+    }
 }
 
 impl Rows {
@@ -48,8 +65,8 @@ impl Rows {
         self.sorted.sort_unstable();
         let most = self.sorted.chunk_by(|a, b| a == b).max_by_key(|same| same.len());
         let default = most.and_then(<[u32]>::first).copied().unwrap_or(0);
-        let steps = (0..).zip(row).map(|(class, &next)| Step { class, next });
-        self.steps.extend(steps.filter(|step| step.next != default));
+        let others = (0..).zip(row).filter(|(_, next)| **next != default);
+        self.steps.extend(others.map(|(class, &next)| Step::new(class, next)));
         self.defaults.push(default);
         self.ends.push(u32::try_from(self.steps.len()).unwrap_or(u32::MAX));
     }
@@ -76,8 +93,8 @@ impl Rows {
         row.clear();
         row.resize(self.classes, self.default_of(state));
         for step in self.steps(state) {
-            if let Some(next) = row.get_mut(step.class as usize) {
-                *next = step.next;
+            if let Some(next) = row.get_mut(step.class() as usize) {
+                *next = step.next();
             }
         }
     }

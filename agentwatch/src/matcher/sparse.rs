@@ -109,18 +109,18 @@ impl Table {
         if row.is_empty() {
             return 0;
         }
-        let shape: Vec<u32> = row.iter().map(|step| step.class).collect();
+        let shape: Vec<u32> = row.iter().map(|step| step.class()).collect();
         let from = self.earliest.get(&shape).copied().unwrap_or(0);
         let fits = |base: usize| shape.iter().all(|class| self.is_free(base + *class as usize));
         let base = (from..).find(|&base| fits(base)).unwrap_or(from);
         self.earliest.insert(shape, base + 1);
         for step in row {
-            let at = base + step.class as usize;
+            let at = base + step.class() as usize;
             if self.steps.len() <= at {
                 self.steps.resize(at + 1, SparseStep::default());
             }
             if let Some(place) = self.steps.get_mut(at) {
-                *place = SparseStep { owner: state, next: step.next };
+                *place = SparseStep { owner: state, next: step.next() };
             }
         }
         u32::try_from(base).unwrap_or(u32::MAX)
