@@ -105,8 +105,8 @@ pub struct LossKey {
 
 /// Indices into the array `CONTROL`.
 pub mod control {
-    /// 1 while the daemon waits without a deadline and wants to be woken by the next record.
-    pub const READER_IDLE: u32 = 0;
+    /// By what the daemon wants to be woken: see [`super::wake`].
+    pub const READER_WAITS: u32 = 0;
     /// Number that the next session begun by the kernel gets.
     pub const NEXT_SESSION: u32 = 1;
     /// Losses that had no room in `LOSSES`.
@@ -136,6 +136,16 @@ pub mod control {
     pub const POLICY_SHIFT: u32 = 8;
     /// Entries of the array.
     pub const LEN: u32 = 13;
+}
+
+/// By what the daemon is woken: values of [`control::READER_WAITS`]. Whoever wakes it sets it to [`wake::AWAKE`].
+pub mod wake {
+    /// By nothing: it is awake, or was woken and has not looked yet.
+    pub const AWAKE: u64 = 0;
+    /// By the next record.
+    pub const BY_ANY: u64 = 1;
+    /// By a record once [`crate::limits::RING_WAKE_BYTES`] wait: it comes by itself soon.
+    pub const BY_MUCH: u64 = 2;
 }
 
 /// Set in the number of a session that the daemon began and not the kernel, so that the two never meet.

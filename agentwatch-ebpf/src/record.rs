@@ -4,7 +4,7 @@ use agentwatch_common::{
     ABI,
     kind::{LossReason, RecordKind},
     limits::{NAME_BYTES, RING_WAKE_BYTES, SCRATCH_PER_CPU, SCRATCH_TRIES, TAIL_BYTES},
-    maps::{LossKey, control},
+    maps::{LossKey, control, wake},
     record::RecordHeader,
 };
 use aya_ebpf::{
@@ -292,19 +292,20 @@ fn free_scratch() -> Option<*mut Scratch> {
     None
 }
 
-/// Wakes the daemon when it sleeps without a deadline or much waits for it, and else lets it come by itself:
-/// a wake-up for each record would cost more than the record.
+/// Wakes the daemon when it sleeps without a deadline or much waits for it, and else lets it come by itself: a wake-up
+/// for each record would cost more than the record. It is woken once for each time that it waits.
 #[inline(always)]
 fn wake_flag() -> u64 {
-    if let Some(idle) = CONTROL.get_ptr_mut(control::READER_IDLE) {
-        // SAFETY: the map value is valid and an aligned word.
-        if unsafe { core::ptr::read_volatile(idle) } != 0 {
-            // SAFETY: as above.
-            unsafe { core::ptr::write_volatile(idle, 0) };
-            return BPF_RB_FORCE_WAKEUP.into();
-        }
+    const NOT: u64 = BPF_RB_NO_WAKEUP as u64;
+    let Some(waits) = CONTROL.get_ptr_mut(control::READER_WAITS) else { return NOT };
+    // SAFETY: the map value is valid and an aligned word.
+    let by = unsafe { core::ptr::read_volatile(waits) };
+    if by == wake::AWAKE || by == wake::BY_MUCH && EVENTS.query(0) < RING_WAKE_BYTES {
+        return NOT;
     }
-    if EVENTS.query(0) >= RING_WAKE_BYTES { BPF_RB_FORCE_WAKEUP.into() } else { BPF_RB_NO_WAKEUP.into() }
+    // SAFETY: as above.
+    unsafe { core::ptr::write_volatile(waits, wake::AWAKE) };
+    BPF_RB_FORCE_WAKEUP.into()
 }
 
 /// Counts something that did not reach the daemon, for its session and kind.

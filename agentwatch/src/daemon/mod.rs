@@ -24,7 +24,7 @@ mod watch;
 
 use std::{collections::BTreeMap, os::fd::AsFd as _, sync::Arc};
 
-use agentwatch_common::maps::{LossKey, control};
+use agentwatch_common::maps::{LossKey, control, wake};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::{losses::Losses, mark::Numbers, pipeline::Pipeline};
@@ -140,7 +140,8 @@ impl Daemon {
     /// Waits for records, requests or signals.
     fn wait(&mut self, idle: bool) {
         let mut millis = BUSY_MS;
-        if idle && self.maps.set_word(control::READER_IDLE, 1).is_ok() {
+        let by = if idle { wake::BY_ANY } else { wake::BY_MUCH };
+        if self.maps.set_word(control::READER_WAITS, by).is_ok() && idle {
             // A record between the last look and this word woke nobody: it is found after a short wait, and the
             // next wait is long.
             millis = if self.pipeline.was_idle { IDLE_MS } else { BUSY_MS };
@@ -164,9 +165,8 @@ impl Daemon {
         let timeout = Timespec { tv_sec: millis / 1_000, tv_nsec: millis % 1_000 * 1_000_000 };
         // Interrupted by a signal or not: the next turn looks at everything.
         let _ = poll(&mut polled, Some(&timeout));
-        if idle {
-            let _ = self.maps.set_word(control::READER_IDLE, 0);
-        }
+        // Fails only where it failed above: then nobody wakes it, and it comes after the short wait.
+        let _ = self.maps.set_word(control::READER_WAITS, wake::AWAKE);
     }
 
     /// What is done once a second.
