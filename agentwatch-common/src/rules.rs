@@ -122,8 +122,10 @@ pub struct View {
     pub enforce: u8,
     /// Guards that are on, as bits: see [`guard`].
     pub guards: u16,
+    /// Operations about which something is decided where no pattern covers the target, as bits.
+    pub bare: u8,
     /// Padding, zero.
-    pub pad: u16,
+    pub pad: u8,
     /// Version of the policy.
     pub policy: u32,
     /// Which half of the tables.
@@ -289,6 +291,9 @@ pub const SOCKET_TEXT_BYTES: u32 = 108;
 impl RuleAutomaton {
     /// No way on from here, and no match.
     pub const DEAD: u32 = 0;
+    /// Set in the number of a state, wherever it is told, that each byte leads back to but a slash: the rest of a name
+    /// need not be read. [`RuleAutomaton::DEAD`] does without.
+    pub const SETTLED: u32 = 1 << 31;
 }
 
 /// A state of a [`RuleAutomaton`].
@@ -348,4 +353,5 @@ const _: () = {
     assert!(size_of::<NetRow>() == 8);
     assert!(size_of::<NetRange>() == 20);
     assert!(RULE_STATES.is_power_of_two() && RULE_STEPS.is_power_of_two());
+    assert!(RULE_STATES <= RuleAutomaton::SETTLED);
 };

@@ -261,12 +261,19 @@ impl Court {
     /// Judges operations on what sets of patterns cover: one for each name of it.
     #[inline(always)]
     fn on_sets(&self, sets: [u32; 2], ops: Ops, explicit: Ops) -> Judgement {
+        let asked = ops | explicit;
+        // Most paths are covered by no pattern. What is decided then is known without a look-up, mostly: nothing.
+        let is_bare = sets[0] == 0 && (sets[1] == 0 || sets[1] == ONE_NAME);
+        let asked = if is_bare { asked & u32::from(view!(self, bare)) } else { asked };
+        if asked == 0 {
+            return self.judgement(RULE_NONE, 0);
+        }
         let key = DecisionKey { set: sets[0], view: view!(self, view), op: 0, slot: self.slot() as u8 };
         let mut deciding = Deciding {
             key,
             sets,
             ops,
-            left: (ops | explicit).wrapping_add(zero()),
+            left: asked.wrapping_add(zero()),
             rule: zero(),
             verdict: zero(),
             windows: Windows::new(self.slot()),

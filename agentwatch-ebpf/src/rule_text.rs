@@ -95,12 +95,15 @@ impl Automaton {
             return None;
         }
         let names = path::names(record.walk());
+        // What was never in a folder, as a file in memory, can have a slash in its one name.
+        let skips = u32::from(names != 1);
         path::set_reading(record.walk(), path::Reading { names, at: 0, begun: 0 });
         let mut reading = PathReading {
             automaton: self,
             tail: record.tail(),
             walk: record.walk(),
             state,
+            skips,
             finished: zero(),
         };
         repeat(PATH_TURNS, path_chunk, &mut reading);
@@ -168,6 +171,8 @@ struct PathReading {
     tail: *mut u8,
     walk: *mut Walk,
     state: u32,
+    /// 1 where names have no slash: a settled state is not left before their end.
+    skips: u32,
     finished: u32,
 }
 
@@ -191,7 +196,8 @@ extern "C" fn path_chunk(_index: u32, reading: &mut PathReading) -> i64 {
     for number in 0..CHUNK {
         // SAFETY: as above.
         let byte = unsafe { text.add(number).read_volatile() };
-        if byte == 0 {
+        let is_over = byte == 0 || state & RuleAutomaton::SETTLED != 0 && reading.skips != 0;
+        if is_over {
             more = 0;
             break;
         }

@@ -6,8 +6,10 @@
 
 use std::collections::HashMap;
 
+use agentwatch_common::rules::RuleAutomaton;
+
 use super::DeterministicAutomaton;
-use super::rows::Step;
+use super::rows::{Rows, Step};
 
 /// A state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,7 +31,8 @@ pub struct SparseStep {
     pub next: u32,
 }
 
-/// A deterministic automaton over bytes. State 0 is dead: nothing matches whatever follows.
+/// A deterministic automaton over bytes. State 0 is dead: nothing matches whatever follows. The number of a state says
+/// also whether it is settled: see [`RuleAutomaton::SETTLED`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SparseAutomaton {
     /// The class of each byte.
@@ -51,10 +54,14 @@ impl SparseAutomaton {
 
         let mut order: Vec<u32> = rows.states().collect();
         order.sort_by_key(|&state| std::cmp::Reverse(rows.steps(state).len()));
+        let settled = Settled::of(automaton);
         let mut states: Vec<SparseState> = (rows.states().zip(&rows.accept))
-            .map(|(state, &accept)| SparseState { base: 0, default: rows.default_of(state), accept })
+            .map(|(state, &accept)| {
+                let default = settled.number(rows.default_of(state));
+                SparseState { base: 0, default, accept }
+            })
             .collect();
-        let mut table = Table::default();
+        let mut table = Table { settled, ..Table::default() };
         for number in order {
             let base = table.insert(number, rows.steps(number));
             if let Some(state) = states.get_mut(number as usize) {
@@ -62,7 +69,8 @@ impl SparseAutomaton {
             }
         }
         table.steps.shrink_to_fit();
-        Self { class: automaton.class, states, steps: table.steps, starts: rows.starts.clone() }
+        let starts = rows.starts.iter().map(|&start| table.settled.number(start)).collect();
+        Self { class: automaton.class, states, steps: table.steps, starts }
     }
 
     /// The number in which a text of a kind ends.
@@ -73,7 +81,7 @@ impl SparseAutomaton {
     /// The number in which a text ends that ends in a state.
     #[must_use]
     pub fn accept(&self, state: u32) -> u32 {
-        self.states.get(state as usize).map_or(0, |state| state.accept)
+        self.states.get(index(state)).map_or(0, |state| state.accept)
     }
 
     /// The state behind a text of a kind.
@@ -85,13 +93,56 @@ impl SparseAutomaton {
     /// The state behind another one and a byte.
     #[must_use]
     pub fn next(&self, state: u32, byte: u8) -> u32 {
-        let Some(here) = self.states.get(state as usize) else { return 0 };
+        let Some(here) = self.states.get(index(state)) else { return 0 };
         let class = self.class.get(usize::from(byte)).copied().unwrap_or(0);
         match self.steps.get(here.base as usize + usize::from(class)) {
             Some(step) if step.owner == state => step.next,
             _ => here.default,
         }
     }
+}
+
+/// Where a state lies.
+fn index(state: u32) -> usize {
+    (state & !RuleAutomaton::SETTLED) as usize
+}
+
+/// Which states are settled.
+#[derive(Default)]
+struct Settled(Vec<bool>);
+
+impl Settled {
+    fn of(automaton: &DeterministicAutomaton) -> Self {
+        // Names have neither a slash nor a NUL. A class can be that of other bytes as well.
+        let mut in_names = vec![false; automaton.rows().classes];
+        for (byte, &class) in (0_u8..=u8::MAX).zip(&automaton.class) {
+            if let Some(seen) = in_names.get_mut(usize::from(class)) {
+                *seen |= byte != 0 && byte != b'/';
+            }
+        }
+        let rows = automaton.rows();
+        Self(
+            rows.states()
+                .map(|state| state != RuleAutomaton::DEAD && stays(rows, state, &in_names))
+                .collect(),
+        )
+    }
+
+    /// The number of a state, as it is told.
+    fn number(&self, state: u32) -> u32 {
+        let is_settled = self.0.get(state as usize).is_some_and(|settled| *settled);
+        if is_settled { state | RuleAutomaton::SETTLED } else { state }
+    }
+}
+
+/// Whether every byte of names leads from a state back to it.
+fn stays(rows: &Rows, state: u32, in_names: &[bool]) -> bool {
+    let steps = rows.steps(state).iter().filter(|step| in_names.get(step.class() as usize) == Some(&true));
+    if rows.default_of(state) == state {
+        return steps.into_iter().all(|step| step.next() == state);
+    }
+    let back = steps.filter(|step| step.next() == state).count();
+    back == in_names.iter().filter(|in_names| **in_names).count()
 }
 
 /// The table that all states share.
@@ -101,6 +152,7 @@ struct Table {
     /// Where a row with steps of these classes can lie at the earliest: right behind the last such, as what had no room
     /// for that one has none for the next. Without it, each row would be tried all over again in every gap.
     earliest: HashMap<Vec<u32>, usize>,
+    settled: Settled,
 }
 
 impl Table {
@@ -120,7 +172,8 @@ impl Table {
                 self.steps.resize(at + 1, SparseStep::default());
             }
             if let Some(place) = self.steps.get_mut(at) {
-                *place = SparseStep { owner: state, next: step.next() };
+                let [owner, next] = [state, step.next()].map(|state| self.settled.number(state));
+                *place = SparseStep { owner, next };
             }
         }
         u32::try_from(base).unwrap_or(u32::MAX)
@@ -129,5 +182,30 @@ impl Table {
     /// The dead state has no steps, so that its number stands for nobody.
     fn is_free(&self, at: usize) -> bool {
         self.steps.get(at).is_none_or(|step| step.owner == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matcher::{Mark, PathGlob, Patterns};
+
+    #[test]
+    fn a_state_is_settled_where_the_rest_of_a_name_changes_nothing() {
+        let mut patterns = Patterns::new(1);
+        for text in ["**/.env", "/srv/a/*.key"] {
+            patterns.insert_path(0, &PathGlob::parse(text).unwrap(), Mark { class: 0, rank: 0 });
+        }
+        let automaton = SparseAutomaton::new(&patterns.build(1 << 16).unwrap().smallest(&[0, 1]));
+        let is_settled = |text: &str| automaton.state(0, text.as_bytes()) & RuleAutomaton::SETTLED != 0;
+        for text in ["/home/x", "/home/x/main.rs", "/home/.envs", "/srv/b"] {
+            assert!(is_settled(text), "{text}");
+        }
+        for text in ["", "/", "/home/", "/home/.en", "/home/.env", "/srv", "/srv/a/x"] {
+            assert!(!is_settled(text), "{text}");
+        }
+        assert_eq!(automaton.run(0, b"/home/.env"), 1);
+        assert_eq!(automaton.run(0, b"/home/x/.env"), 1);
+        assert_eq!(automaton.run(0, b"/home/x.env"), 0);
     }
 }

@@ -39,7 +39,7 @@ pub fn compile(policy: &Policy, views: &Views, places: &Places) -> Result<Compil
     Ok(CompiledRules {
         devices: devices(places, &automaton)?,
         automaton,
-        views: builder.views_of_agents(),
+        views: builder.views_of_agents(&sets.decisions),
         decisions: sets.decisions,
         windows: windows_of(policy),
         rules: (policy.rules.iter())
@@ -149,8 +149,8 @@ impl<'p> Builder<'p> {
         Self { policy, views, live, views_of, marks }
     }
 
-    /// The views as the kernel has them.
-    fn views_of_agents(&self) -> Vec<(String, View)> {
+    /// The views as the kernel has them, with these decisions.
+    fn views_of_agents(&self, decisions: &[(DecisionKey, Decision)]) -> Vec<(String, View)> {
         let one = |(index, agent): (usize, &Agent)| {
             let view = self.views.of_agent(Some(index));
             let mode = agent.spec.mode;
@@ -169,7 +169,10 @@ impl<'p> Builder<'p> {
                 let above = by_rule
                     .any(|rule| self.views.has_rule(usize::from(view), rule) && Marks::refuses_paths(rule));
                 let ops = Op::ALL.iter().copied().fold(u8::from(above) << op::MOVE_ABOVE, bits);
-                View { view, ops, enforce, guards: guards_of(agent), ..CompiledRules::OTHERS }
+                let bare = decisions.iter().take_while(|(key, _)| key.set == 0);
+                let bare =
+                    bare.filter(|(key, _)| key.view == view).fold(0, |bits, (key, _)| bits | 1 << key.op);
+                View { view, ops, enforce, guards: guards_of(agent), bare, ..CompiledRules::OTHERS }
             };
             let view = match mode {
                 Mode::Observe => CompiledRules::OTHERS,

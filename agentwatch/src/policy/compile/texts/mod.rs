@@ -114,7 +114,8 @@ pub struct RuleText {
 
 impl CompiledRules {
     /// The view of agents that the policy does not declare: they are only observed.
-    pub const OTHERS: View = View { view: 0, ops: 0, enforce: 0, guards: 0, pad: 0, policy: 0, slot: 0 };
+    pub const OTHERS: View =
+        View { view: 0, ops: 0, enforce: 0, guards: 0, bare: 0, pad: 0, policy: 0, slot: 0 };
 
     /// The view of an agent by its name.
     #[must_use]
@@ -136,6 +137,9 @@ impl CompiledRules {
             Text::Command(line) => self.automaton.run(COMMANDS, line),
             Text::Socket(text) => self.automaton.run(SOCKETS, text),
         };
+        if set == 0 && view.bare >> op_number(op) & 1 == 0 {
+            return nothing;
+        }
         let key = DecisionKey { set, view: view.view, op: op_number(op), slot: 0 };
         self.first_open(key, unix_ns).unwrap_or(nothing)
     }
