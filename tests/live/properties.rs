@@ -350,3 +350,18 @@ fn the_kernel_decides_as_the_reference_evaluator_does() -> Result<()> {
         result.map_err(|error| anyhow::anyhow!("{error}"))
     })
 }
+
+#[test]
+fn of_asking_and_denying_one_address_the_denial_is_named() -> Result<()> {
+    // The kernel tells the two apart, though both are refusals: the stricter one is named, wherever it stands.
+    let text = "version: 1
+agents:
+  e: {owner: o, mode: enforce}
+  r: {owner: o, mode: recommend}
+rules:
+  - {name: asks, ask: {connect: ['127.0.0.1:7001']}}
+  - {name: denies, deny: {connect: ['*:7001']}}
+";
+    let calls = ["127.0.0.1:7001", "127.0.0.2:7001", "127.0.0.1:7002"].map(|to| Call::new("connect", to));
+    with_policy("version: 1\nagents:\n  e: {owner: o}\n", |daemon| hold(daemon, text, &calls))
+}
