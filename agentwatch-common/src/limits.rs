@@ -62,6 +62,9 @@ pub const AUTOMATON_ENTRIES: u32 = 1 << 19;
 pub const AUTOMATON_STATES: u32 = 1 << 15;
 /// File systems that the initial namespace shows, of each policy that is held. A policy for a host with more is refused.
 pub const DEVICES: u32 = 1 << 13;
+/// Files that rules know by other names than some have, of each policy that is held. Of more, those that are found later
+/// are judged by the name alone that is used, and the daemon says so.
+pub const LINKED: u32 = 1 << 14;
 /// Steps of the automaton of the rules: 4 MiB for each policy that is held.
 pub const RULE_STEPS: u32 = 1 << 19;
 /// States of the automaton of the rules: 4 MiB for each policy that is held.

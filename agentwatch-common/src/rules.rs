@@ -200,6 +200,19 @@ pub struct Device {
     pub mount: u32,
 }
 
+/// Key of the map `LINKED`, of files with several names of which rules cover some: its value is the number of a set, of
+/// rules alone, for what is done to such a file by whatever name.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LinkedKey {
+    /// Inode number.
+    pub ino: u64,
+    /// The file system, as the kernel encodes it: `MAJOR << 20 | MINOR`.
+    pub dev: u32,
+    /// Which half of the tables.
+    pub slot: u32,
+}
+
 /// Key of the trie `PREFIXES`; its value is the number of a set of networks. The length counts the bytes before the
 /// address, too: [`PREFIX_FIXED_BITS`] more than the bits of the network.
 #[repr(C)]
@@ -345,6 +358,7 @@ const _: () = {
     );
     assert!(size_of::<ViewKey>() == 8);
     assert!(size_of::<DeviceKey>() == 8 && size_of::<Device>() == 8);
+    assert!(size_of::<LinkedKey>() == 16);
     assert!(size_of::<DecisionKey>() == 8);
     assert!(size_of::<Choice>() == 4);
     assert!(size_of::<Decision>() == 16);

@@ -8,7 +8,7 @@ use agentwatch_common::{kind::RecordKind, rules::op};
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 
 use crate::{
-    file::{Facts, begin, look, report_one},
+    file::{Facts, begin, look_at_file, report_one},
     judge::{Court, bit},
     kernel::{Address, offset, read_field},
     mounted::{self, Seen},
@@ -29,7 +29,7 @@ fn report(member: &Member, kind: RecordKind, dentry: Address, name: Address) -> 
         Seen::Nowhere | Seen::Unknown => (within, false),
     };
     let asked = if judges { court } else { None };
-    look(&record, place, [part!(body, path), part!(body, path_fs)], &asked, [bit(op::WRITE), 0]);
+    look_at_file(&record, place, [part!(body, path), part!(body, path_fs)], &asked, [bit(op::WRITE), 0]);
     if seen == Seen::Unknown
         && let Some(court) = &court
     {

@@ -4,7 +4,7 @@ use agentwatch_common::{kind::RecordKind, rules::op};
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 
 use crate::{
-    file::{Facts, begin, look},
+    file::{Facts, begin, look_at_file},
     judge::{Court, Judgement, bit},
     kernel::{Address, field, offset},
     path::{self, Place},
@@ -61,7 +61,7 @@ fn judge_file(member: &Member, file: Address, kind: RecordKind, ops: [u32; 2]) -
     let path = file.wrapping_add(offset!(file_f_path));
     let place = Place::read(path);
     let Some((record, body)) = begin(member, kind, place, Facts::NONE) else { return found.undecided() };
-    look(&record, place, [part!(body, path), part!(body, path_fs)], &court, ops);
+    look_at_file(&record, place, [part!(body, path), part!(body, path_fs)], &court, ops);
     let judgement = record.decided();
     // What the mode only tells of is on the exec's own event.
     let told =

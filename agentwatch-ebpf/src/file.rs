@@ -136,8 +136,26 @@ pub fn report_one<A: Access>(
     let court = Court::of(member, ops);
     let Some((record, body)) = begin(member, kind, place, facts) else { return unseen(&court, &facts) };
     let asked = record.asked([ops, 0]);
+    look_at_file(&record, place, [part!(body, path), part!(body, path_fs)], &court, asked);
+    record.finish(member, kind)
+}
+
+/// The same with the end of a name, and of the file where it has no other. Else what any rule refuses there keeps its
+/// name, by which the rule knows it.
+#[inline(always)]
+pub fn report_end(member: &Member, kind: RecordKind, place: Place) -> i32 {
+    let kept = kept_by_name(place);
+    let court = Court::of(member, bit(op::DELETE) | kept);
+    let Some((record, body)) = begin(member, kind, place, Facts::NONE) else { return Court::unseen(&court) };
+    let asked = record.asked([bit(op::DELETE), kept]);
     look(&record, place, [part!(body, path), part!(body, path_fs)], &court, asked);
     record.finish(member, kind)
+}
+
+/// What rules are asked about a file that loses a name: one that has others goes on under those.
+#[inline(always)]
+pub fn kept_by_name(place: Place) -> Ops {
+    if place.has_other_names() { ANY_RULE } else { 0 }
 }
 
 /// The same with an act on two files, each with what is asked about it. The second half of what is asked is for rules
@@ -152,7 +170,7 @@ pub fn report_two(
 ) -> i32 {
     let court = Court::of(member, ops[0][0] | ops[0][1] | ops[1][0]);
     let Some((record, body)) = begin(member, kind, places[0], facts) else { return unseen(&court, &facts) };
-    look(&record, places[0], [part!(body, path), part!(body, path_fs)], &court, ops[0]);
+    look_at_file(&record, places[0], [part!(body, path), part!(body, path_fs)], &court, ops[0]);
     look(&record, places[1], [part!(body, path_to), part!(body, path_to_fs)], &court, ops[1]);
     fill!(body, ino_to: places[1].ino());
     record.finish(member, kind)
@@ -218,6 +236,24 @@ pub fn look<A: Access>(
     match court {
         Some(court) => record.decide(&court.on_place(record, place, within, ops)),
         None => within.told(record, place),
+    }
+}
+
+/// The same where the file is meant, and not its name alone: where it has other names, what rules refuse of those counts
+/// as well.
+#[inline(always)]
+pub fn look_at_file<A: Access>(
+    record: &Record,
+    place: Place<A>,
+    descs: [*mut PathDesc; 2],
+    court: &Option<Court>,
+    ops: [Ops; 2],
+) {
+    look(record, place, descs, court, ops);
+    if let Some(court) = court
+        && place.has_other_names()
+    {
+        record.decide(&court.on_other_names(place, ops[0] | ops[1]));
     }
 }
 

@@ -7,7 +7,9 @@ use agentwatch_common::{kind::RecordKind, rules::op};
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 
 use crate::{
-    file::{ANY_RULE, Facts, report_move, report_one, report_two, report_with_text},
+    file::{
+        ANY_RULE, Facts, kept_by_name, report_end, report_move, report_one, report_two, report_with_text,
+    },
     judge::{Ops, bit},
     kernel::{Address, offset, pointer},
     path::Place,
@@ -60,8 +62,7 @@ pub fn file_rmdir(ctx: LsmContext) -> i32 {
 #[lsm(hook = "path_unlink")]
 pub fn file_delete(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
-    let place = name_in(ctx.arg(0), ctx.arg(1));
-    report_one(&member, RecordKind::FileDelete, place, Facts::NONE, bit(op::DELETE))
+    report_end(&member, RecordKind::FileDelete, name_in(ctx.arg(0), ctx.arg(1)))
 }
 
 /// `fs/namei.c`, `do_renameat2()`: `int path_rename(const struct path *old_dir, struct dentry *old_dentry,
@@ -73,8 +74,11 @@ pub fn file_rename(ctx: LsmContext) -> i32 {
     let places = [name_in(ctx.arg(0), ctx.arg(1)), name_in(ctx.arg(2), ctx.arg(3))];
     let facts = Facts { flags: ctx.arg(4), ..Facts::NONE };
     // What is renamed away is gone from its place; what was at the other place is gone, or comes to this one.
-    let (exchange, kept) =
-        if facts.flags & RENAME_EXCHANGE == 0 { (0, 0) } else { (bit(op::WRITE), ANY_RULE) };
+    let (exchange, kept) = if facts.flags & RENAME_EXCHANGE == 0 {
+        (0, kept_by_name(places[1]))
+    } else {
+        (bit(op::WRITE), ANY_RULE)
+    };
     let over = if places[1].ino() == 0 { 0 } else { bit(op::DELETE) };
     let ops = [[bit(op::DELETE) | exchange, ANY_RULE], [bit(op::WRITE) | over, kept]];
     report_move(&member, RecordKind::FileRename, places, facts, ops)

@@ -6,15 +6,15 @@ use agentwatch_common::{
     maps::control,
     record::PathDesc,
     rules::{
-        self, Choice, Decision, DecisionKey, DeviceKey, RULE_DEFAULT, RULE_GUARDS, RULE_NONE, RULE_UNDECIDED,
-        Verdict, View, ViewKey, op,
+        self, Choice, Decision, DecisionKey, DeviceKey, LinkedKey, RULE_DEFAULT, RULE_GUARDS, RULE_NONE,
+        RULE_UNDECIDED, Verdict, View, ViewKey, op,
     },
 };
 use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_send_signal};
 
 use crate::{
     kernel::{Access, kernel_loops, repeat},
-    maps::{DECISIONS, DEVICES, VIEWS, WINDOWS},
+    maps::{DECISIONS, DEVICES, LINKED, VIEWS, WINDOWS},
     path::{self, Place},
     record::Record,
     rule_text::Automaton,
@@ -217,6 +217,23 @@ impl Court {
         // SAFETY: entries are only read here; one that is replaced meanwhile belongs to another policy.
         let device = unsafe { DEVICES.get(DeviceKey { dev: place.dev(), slot: self.slot() }) }?;
         if !elsewhere && device.mount == place.mount_id() { None } else { Some(device.start) }
+    }
+
+    /// Judges operations on a file with several names by what rules refuse of those.
+    #[inline(always)]
+    pub fn on_other_names<A: Access>(&self, place: Place<A>, ops: Ops) -> Judgement {
+        let key = LinkedKey { ino: place.ino(), dev: place.dev(), slot: self.slot() };
+        // SAFETY: entries are only read here; one that is replaced meanwhile belongs to another policy.
+        match unsafe { LINKED.get(key) } {
+            Some(set) => self.on_rules(*set, ops),
+            None => Judgement::NONE,
+        }
+    }
+
+    /// Judges operations on what a set of patterns covers, by rules alone. A subprogram, so that the code is not repeated.
+    #[inline(never)]
+    fn on_rules(&self, set: u32, ops: Ops) -> Judgement {
+        self.on_set(set, 0, ops)
     }
 
     /// Judges the move of a folder by the paths that were kept before and after it: what is below it must be covered

@@ -5,8 +5,8 @@ use agentwatch_common::{
     maps::{Automaton, CgroupEntry, LossKey, NestedKey, ProcessEntry, SessionEntry, control},
     offsets::Offsets,
     rules::{
-        self, Choice, Decision, DecisionKey, Device, DeviceKey, NetRange, NetRow, PrefixKey, RuleAutomaton,
-        RuleStates, RuleSteps, View, ViewKey, WindowTime,
+        self, Choice, Decision, DecisionKey, Device, DeviceKey, LinkedKey, NetRange, NetRow, PrefixKey,
+        RuleAutomaton, RuleStates, RuleSteps, View, ViewKey, WindowTime,
     },
 };
 use aya_ebpf::{
@@ -76,6 +76,11 @@ pub static RULE_STEPS: Array<RuleSteps> = Array::pinned(rules::SLOTS, 0);
 /// Where paths within file systems begin.
 #[map]
 pub static DEVICES: HashMap<DeviceKey, Device> = HashMap::pinned(rules::SLOTS * limits::DEVICES, 0);
+/// Sets of rules for files that these know by other names. Takes memory for those alone that there are: programs only
+/// look.
+#[map]
+pub static LINKED: HashMap<LinkedKey, u32> =
+    HashMap::pinned(rules::SLOTS * limits::LINKED, BPF_F_NO_PREALLOC);
 /// How agents are judged.
 #[map]
 pub static VIEWS: HashMap<ViewKey, View> = HashMap::pinned(rules::SLOTS * rules::VIEWS, 0);

@@ -12,7 +12,7 @@ use agentwatch_common::{
 use aya_ebpf::{helpers::generated::bpf_probe_read_kernel, macros::lsm, programs::LsmContext};
 
 use crate::{
-    file::look,
+    file::look_at_file,
     judge::{Court, Judgement, Ops, bit},
     judge_net::Endpoint,
     kernel::{Address, at_most, field, offset, pointer, read_field},
@@ -375,7 +375,7 @@ fn unix_address(record: &Record, body: *mut NetBody, sk: Address, court: &Option
         return;
     }
     fill!(body, ino: place.ino());
-    look(record, place, [part!(body, path), part!(body, path_fs)], court, [ops, 0]);
+    look_at_file(record, place, [part!(body, path), part!(body, path_fs)], court, [ops, 0]);
 }
 
 /// Addresses of an IP socket: the wanted end as a `sockaddr`, and the local one.

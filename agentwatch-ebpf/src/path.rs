@@ -101,6 +101,12 @@ impl<A: Access> Place<A> {
         self.inode::<u16>(offset!(inode_i_mode)) & S_IFMT == S_IFDIR
     }
 
+    /// Whether the file has more names than this one. Folders have none, whatever they count.
+    #[inline(always)]
+    pub fn has_other_names(self) -> bool {
+        self.inode::<u32>(offset!(inode_i_nlink)) > 1 && !self.is_folder()
+    }
+
     /// The file system, as the kernel encodes it.
     #[inline(always)]
     pub fn dev(self) -> u32 {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -249,5 +249,102 @@ fn a_rule_that_names_a_link_is_about_what_it_leads_to() -> Result<()> {
         let connect = format!("socket.socket(socket.AF_UNIX).connect(\"{socket}\")");
         refused(daemon, &format!("exec python3 -c 'import socket; {connect}'"), "linked")?;
         free(daemon, "exec cat /etc/passwd")
+    })
+}
+
+/// Other names of files that rules cover, made outside.
+struct Links;
+
+impl Links {
+    const FOLDER: &str = "/srv/aw-other";
+
+    fn new() -> Result<Self> {
+        let this = Self;
+        let _ = fs::remove_dir_all(Self::FOLDER);
+        fs::create_dir_all(Self::FOLDER)?;
+        Ok(this)
+    }
+
+    fn add(&self, of: &str, name: &str) -> Result<String> {
+        let link = format!("{}/{name}", Self::FOLDER);
+        fs::hard_link(of, &link).with_context(|| format!("cannot link `{of}` to `{link}`"))?;
+        Ok(link)
+    }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(Self::FOLDER);
+    }
+}
+
+/// Makes the program anew that is not to be started.
+fn program() -> Result<String> {
+    fs::create_dir_all("/srv/aw-bin")?;
+    let tool = "/srv/aw-bin/tool".to_owned();
+    fs::copy("/usr/bin/true", &tool)?;
+    Ok(tool)
+}
+
+/// Cases A03, B14, B20.
+#[test]
+fn a_hard_link_that_was_there_before_is_judged_as_what_it_names() -> Result<()> {
+    Shared::with(|daemon| {
+        let (file, tool) = (protected()?, program()?);
+        let links = Links::new()?;
+        let name = links.add(&file, "f")?;
+        let other = links.add(&file, "g")?;
+        let run = links.add(&tool, "tool")?;
+        fs::write("/srv/aw-other/own", "mine")?;
+        let own = links.add("/srv/aw-other/own", "own-too")?;
+        daemon.reload()?;
+        daemon.wait_for("the policy anew", |event| event.kind == Kind::PolicyApplied)?;
+        let mode = fs::metadata(&file)?.mode();
+        for script in [
+            format!("exec cat {name}"),
+            format!("exec dd if=/dev/null of={name} conv=notrunc"),
+            format!("exec python3 -c 'import os; os.truncate(\"{name}\", 0)'"),
+            format!("exec python3 -c 'import os; os.utime(\"{name}\", (1, 1))'"),
+            format!("exec chmod 777 {name}"),
+            format!("exec ln {name} /srv/aw-other/h"),
+            format!("ln -s {name} /srv/aw-other/l && exec cat /srv/aw-other/l"),
+        ] {
+            refused(daemon, &script, "protected")?;
+            let found = fs::metadata(&file)?;
+            let same = fs::read(&file)? == b"precious" && found.mode() == mode && found.mtime() > 1;
+            ensure!(same && !Path::new("/srv/aw-other/h").exists(), "`{script}` did something");
+        }
+        refused(daemon, &format!("exec env {run}"), "programs")?;
+        // The name by which a rule knows a file stays as long as there are others.
+        refused(daemon, &format!("exec rm {tool}"), "programs")?;
+        refused(daemon, &format!("cp /usr/bin/false {run}-new && exec mv {run}-new {tool}"), "programs")?;
+        ensure!(fs::read(&tool)? == fs::read("/usr/bin/true")?);
+        // Names alone are nobody's.
+        free(daemon, &format!("mv {other} {other}-too && exec rm {other}-too"))?;
+        free(daemon, &format!("exec rm {run}"))?;
+        free(daemon, &format!("exec rm {tool}"))?;
+        free(daemon, &format!("cat {own} && echo more >> {own} && exec rm {own}"))?;
+        ensure!(fs::read("/srv/aw-other/own")? == b"minemore\n");
+        // Outside it is a file like others.
+        fs::write(&name, "changed")?;
+        ensure!(fs::read(&file)? == b"changed" && fs::metadata(&file)?.nlink() == 2);
+        Ok(())
+    })
+}
+
+/// Cases A03, B14, B20.
+#[test]
+fn a_hard_link_that_is_made_outside_is_found() -> Result<()> {
+    Shared::with(|daemon| {
+        let file = protected()?;
+        let links = Links::new()?;
+        let name = links.add(&file, "f")?;
+        told_of_mounts(daemon)?;
+        refused(daemon, &format!("exec cat {name}"), "protected")?;
+        // What takes the place of the protected file is another one, and so is what is left of the old one.
+        fs::write("/srv/aw-other/new", "newer")?;
+        fs::rename("/srv/aw-other/new", &file)?;
+        free(daemon, &format!("exec cat {name}"))?;
+        refused(daemon, &format!("exec cat {file}"), "protected")
     })
 }

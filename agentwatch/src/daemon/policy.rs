@@ -121,6 +121,7 @@ impl Loaded {
     fn compile(wanted: &Wanted, mut policy: Policy, origin: PolicyOrigin) -> Result<Self, StartError> {
         policy.own = own::own(&wanted.paths, wanted.path.as_deref())?;
         let places = surroundings::look(&policy)?;
+        surroundings::tell(&places);
         let loaded = Self::of(Arc::new(policy), places, origin)?;
         let names: Vec<DnsName> = loaded.compiled.net.names().cloned().collect();
         wanted.names.follow_too(&names, PATIENCE_WITH_NAMES);

@@ -220,6 +220,7 @@ fn renamed(policy: Arc<Policy>, before: &Places, origin: PolicyOrigin) -> Result
     if places == *before {
         return Ok(None);
     }
+    surroundings::tell(&places);
     Loaded::of(policy, places, origin).map(Some)
 }
 

@@ -144,6 +144,7 @@ fn slot_tables(compiled: &Compiled) -> SlotTables<'_> {
     SlotTables {
         automaton,
         devices: &compiled.texts.devices,
+        linked: &compiled.texts.linked,
         views: (compiled.texts.views.iter())
             .filter(|(_, view)| *view != CompiledRules::OTHERS)
             .map(|(name, view)| (agent_number(name), *view))

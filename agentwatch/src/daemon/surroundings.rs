@@ -15,7 +15,7 @@ const MOUNTINFO: &str = "/proc/1/mountinfo";
 /// Its root folder, which is another where the daemon runs in a container.
 const ROOT: &str = "/proc/1/root";
 
-/// Nanoseconds after which links are looked at again: nobody tells that one leads somewhere else.
+/// Nanoseconds after which links are looked at again: nobody tells that one leads somewhere else, or of a new one.
 const LINKS_NS: u64 = 60_000_000_000;
 
 /// Notices when things may be called otherwise.
@@ -69,7 +69,8 @@ impl Surroundings {
     }
 }
 
-/// Looks at the mounts, and at the links on the way to what the policy names. Where nobody is judged, at nothing.
+/// Looks at the mounts, and at the links on the way to what the policy names, hard ones too. Where nobody is judged, at
+/// nothing.
 ///
 /// # Errors
 /// The mounts cannot be read.
@@ -81,11 +82,22 @@ pub(super) fn look(policy: &Policy) -> Result<Places, StartError> {
         std::fs::read(MOUNTINFO).map_err(|source| StartError::Host { path: MOUNTINFO, source })?;
     let mounts = Mounts::parse(&mountinfo);
     let found = places::find(Path::new(ROOT), &mounts, policy.path_globs());
-    if found.truncated {
+    Ok(Places::new(&mounts, found))
+}
+
+/// Says where there was more than is looked at.
+pub(super) fn tell(places: &Places) {
+    if places.truncated {
         tracing::warn!(
             "not every symbolic link was found on the way to what the rules name: there is too much that their \
              wildcards fit; name what the links lead to"
         );
     }
-    Ok(Places::new(&mounts, found.links))
+    if places.linked_truncated {
+        tracing::warn!(
+            "not every file was found that has other names (hard links) than those that the rules cover: there is too \
+             much below the folders behind which their patterns have `**`; by the names that were not found such a file is \
+             judged as another one"
+        );
+    }
 }

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use agentwatch_common::rules::{
-    Choice, Decision, DecisionKey, Device, DeviceKey, NET_RANGES, NET_ROWS, NET_VIEWS, NetRange, NetRow,
-    PREFIX_FIXED_BITS, PrefixKey, RuleAutomaton, RuleStates, RuleSteps, SLOTS, View, ViewKey, WINDOWS,
-    WindowTime,
+    Choice, Decision, DecisionKey, Device, DeviceKey, LinkedKey, NET_RANGES, NET_ROWS, NET_VIEWS, NetRange,
+    NetRow, PREFIX_FIXED_BITS, PrefixKey, RuleAutomaton, RuleStates, RuleSteps, SLOTS, View, ViewKey,
+    WINDOWS, WindowTime,
 };
 use aya::{
     Pod,
@@ -27,6 +27,8 @@ unsafe impl Pod for Shared<RuleSteps> {}
 unsafe impl Pod for Shared<DeviceKey> {}
 // SAFETY: as above.
 unsafe impl Pod for Shared<Device> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<LinkedKey> {}
 // SAFETY: as above.
 unsafe impl Pod for Shared<View> {}
 // SAFETY: as above.
@@ -95,6 +97,8 @@ pub struct SlotTables<'a> {
     pub automaton: AutomatonTables,
     /// How paths within file systems are read.
     pub devices: &'a [(u32, Device)],
+    /// Sets of rules for files with several names.
+    pub linked: &'a [(LinkedKey, u32)],
     /// How agents are judged, by their numbers.
     pub views: Vec<(u32, View)>,
     /// What sets mean.
@@ -120,6 +124,7 @@ pub struct RuleMaps {
     states: Array<MapData, Shared<RuleStates>>,
     steps: Array<MapData, Shared<RuleSteps>>,
     devices: HashMap<MapData, Shared<DeviceKey>, Shared<Device>>,
+    linked: HashMap<MapData, Shared<LinkedKey>, u32>,
     views: HashMap<MapData, Shared<ViewKey>, Shared<View>>,
     decisions: HashMap<MapData, Shared<DecisionKey>, Shared<Decision>>,
     windows: Array<MapData, Shared<WindowTime>>,
@@ -141,6 +146,7 @@ impl RuleMaps {
             states: array(dir, "RULE_STATES")?,
             steps: array(dir, "RULE_STEPS")?,
             devices: hash(dir, "DEVICES")?,
+            linked: hash(dir, "LINKED")?,
             views: hash(dir, "VIEWS")?,
             decisions: hash(dir, "DECISIONS")?,
             windows: array(dir, "WINDOWS")?,
@@ -165,6 +171,9 @@ impl RuleMaps {
         for &(dev, device) in tables.devices {
             let key = Shared(DeviceKey { dev, slot });
             named("DEVICES", self.devices.insert(key, Shared(device), 0))?;
+        }
+        for (key, set) in tables.linked {
+            named("LINKED", self.linked.insert(Shared(LinkedKey { slot, ..*key }), *set, 0))?;
         }
         for (agent, view) in &tables.views {
             let key = Shared(ViewKey { agent: *agent, slot });
@@ -226,6 +235,10 @@ impl RuleMaps {
         let devices: Vec<_> = self.devices.keys().flatten().filter(|Shared(key)| key.slot == slot).collect();
         for key in devices {
             named("DEVICES", self.devices.remove(&key))?;
+        }
+        let linked: Vec<_> = self.linked.keys().flatten().filter(|Shared(key)| key.slot == slot).collect();
+        for key in linked {
+            named("LINKED", self.linked.remove(&key))?;
         }
         let decisions: Vec<_> =
             self.decisions.keys().flatten().filter(|Shared(key)| u32::from(key.slot) == slot).collect();

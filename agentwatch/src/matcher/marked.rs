@@ -127,6 +127,12 @@ impl Built {
         self.built.sets.iter()
     }
 
+    /// The marks that a text of a kind ends in.
+    #[must_use]
+    pub fn marks<'a>(&self, kind: usize, bytes: impl IntoIterator<Item = &'a u8>) -> &[Mark] {
+        self.built.sets.get(end_of(&self.class, &self.built.automaton, kind, bytes))
+    }
+
     /// The smallest automaton that ends in these numbers where this one ends in its sets: `numbers` has one for
     /// each set, and 0 for the empty one.
     #[must_use]
@@ -189,19 +195,24 @@ impl DeterministicAutomaton {
     }
 }
 
+/// What a text of a kind ends in.
+fn end_of<'a>(classes: &[u8; 256], rows: &Rows, kind: usize, bytes: impl IntoIterator<Item = &'a u8>) -> u32 {
+    let mut state = rows.starts.get(kind).copied().unwrap_or(0);
+    for &byte in bytes {
+        if state == 0 {
+            return 0;
+        }
+        let class = classes.get(usize::from(byte)).copied().unwrap_or(0);
+        let own = rows.steps(state).iter().find(|step| step.class() == u32::from(class));
+        state = own.map_or(rows.default_of(state), |step| step.next());
+    }
+    rows.accept.get(state as usize).copied().unwrap_or(0)
+}
+
 #[cfg(test)]
 impl DeterministicAutomaton {
     /// The number in which a text of a kind ends.
     pub fn run<'a>(&self, kind: usize, bytes: impl IntoIterator<Item = &'a u8>) -> u32 {
-        let mut state = self.starts().get(kind).copied().unwrap_or(0);
-        for &byte in bytes {
-            if state == 0 {
-                return 0;
-            }
-            let class = self.class.get(usize::from(byte)).copied().unwrap_or(0);
-            let own = self.rows.steps(state).iter().find(|step| step.class() == u32::from(class));
-            state = own.map_or(self.rows.default_of(state), |step| step.next());
-        }
-        self.accept().get(state as usize).copied().unwrap_or(0)
+        end_of(&self.class, &self.rows, kind, bytes)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A rule that names a link is about what the link leads to: the kernel sees only that. So each pattern is followed
 //! from the root down, through its written-out names and the wildcards inside names, as far as there is something.
-//! Where names are left open (`**`) nothing is searched for.
+//! Where names are left open (`**`) no links are searched for. On the same way files with several names are found
+//! ([`super::hard_links`]).
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -11,6 +12,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use super::hard_links::{HardLinks, Linked};
 use super::{Alias, Mounts};
 use crate::matcher::{ByteSet, PathGlob, Piece, matches_pieces};
 
@@ -28,19 +30,26 @@ const SLOW: &[&[u8]] = &[b"nfs", b"nfs4", b"cifs", b"smb3", b"autofs", b"9p", b"
 pub struct Found {
     /// The links, in order.
     pub links: Vec<Alias>,
+    /// Files with several names, in order.
+    pub files: Vec<Linked>,
     /// There was more than is looked at.
     pub truncated: bool,
+    /// The same of files with several names.
+    pub files_truncated: bool,
 }
 
-/// Looks for links on the way to what patterns cover, on a host with these mounts whose root folder is `root`.
+/// Looks for links on the way to what patterns cover, on a host with these mounts whose root folder is `root`; of those
+/// patterns for which that is said, for files with several names, too.
 #[must_use]
-pub fn find<'a>(root: &Path, mounts: &Mounts, globs: impl Iterator<Item = &'a PathGlob>) -> Found {
+pub fn find<'a>(root: &Path, mounts: &Mounts, globs: impl Iterator<Item = (&'a PathGlob, bool)>) -> Found {
     let slow = mounts
         .iter()
         .filter(|mount| SLOW.contains(&mount.kind.as_slice()) || mount.kind.starts_with(b"fuse"));
+    let slow: HashSet<&[u8]> = slow.map(|mount| mount.point.as_slice()).collect();
     let mut search = Search {
         root,
-        slow: slow.map(|mount| mount.point.clone()).collect(),
+        files: HardLinks::new(root, mounts, slow.iter().copied()),
+        slow,
         seen: HashSet::new(),
         links: BTreeSet::new(),
         names: 0,
@@ -50,8 +59,10 @@ pub fn find<'a>(root: &Path, mounts: &Mounts, globs: impl Iterator<Item = &'a Pa
         spelled: PathBuf::from("/"),
         real: PathBuf::from("/"),
         trusted: search.is_safe(Path::new("/")),
+        wants_files: false,
     };
-    for glob in globs {
+    for (glob, wants_files) in globs {
+        let start = Place { wants_files, ..start.clone() };
         for pieces in glob.forward() {
             let mut names = pieces.split(is_slash);
             // Before the first slash there is nothing, or a `**`.
@@ -60,7 +71,9 @@ pub fn find<'a>(root: &Path, mounts: &Mounts, globs: impl Iterator<Item = &'a Pa
             }
         }
     }
-    Found { links: search.links.into_iter().collect(), truncated: search.truncated }
+    let truncated = search.truncated;
+    let (files, files_truncated) = search.files.finish();
+    Found { links: search.links.into_iter().collect(), files, truncated, files_truncated }
 }
 
 /// Where a search stands.
@@ -72,14 +85,17 @@ struct Place {
     real: PathBuf,
     /// Nobody but root can change the names on the way.
     trusted: bool,
+    /// Files with several names are looked for.
+    wants_files: bool,
 }
 
 struct Search<'a> {
     root: &'a Path,
     /// Where file systems are mounted in which nothing is searched.
-    slow: HashSet<Vec<u8>>,
+    slow: HashSet<&'a [u8]>,
     /// Folders that were looked at, by what was looked for: patterns begin alike.
-    seen: HashSet<(PathBuf, Vec<Piece>)>,
+    seen: HashSet<(PathBuf, bool, Vec<Piece>)>,
+    files: HardLinks<'a>,
     links: BTreeSet<Alias>,
     names: usize,
     truncated: bool,
@@ -89,10 +105,17 @@ impl Search<'_> {
     /// Goes on in a folder by the names that are left.
     fn follow(&mut self, here: &Place, names: &[&[Piece]]) {
         let Some((first, rest)) = names.split_first() else { return };
-        if self.slow.contains(here.real.as_os_str().as_bytes()) || spans_folders(first) {
+        if self.slow.contains(here.real.as_os_str().as_bytes()) {
             return;
         }
-        if !self.seen.insert((here.spelled.clone(), names.join(&Piece::One(ByteSet::of(b'/'))))) {
+        let left = names.join(&Piece::One(ByteSet::of(b'/')));
+        if spans_folders(first) {
+            if here.wants_files {
+                self.files.search_below(&here.real, left);
+            }
+            return;
+        }
+        if !self.seen.insert((here.spelled.clone(), here.wants_files, left)) {
             return;
         }
         match literal(first) {
@@ -122,8 +145,8 @@ impl Search<'_> {
         self.names += 1;
         let name = std::ffi::OsStr::from_bytes(name);
         let spelled = here.spelled.join(name);
-        let Ok(found) = fs::symlink_metadata(self.on_host(&here.real.join(name))) else { return };
-        let mut there = Place { real: here.real.join(name), trusted: here.trusted, spelled };
+        let Ok(mut found) = fs::symlink_metadata(self.on_host(&here.real.join(name))) else { return };
+        let mut there = Place { real: here.real.join(name), spelled, ..*here };
         if found.is_symlink() {
             let Some((real, leads_to)) = self.resolve(&there.real) else { return };
             // Who can make links where others work could else make rules speak of what is not theirs.
@@ -133,6 +156,10 @@ impl Search<'_> {
             self.keep(&there, &real);
             there.trusted = here.trusted && self.is_safe_way(&real);
             there.real = real;
+            found = leads_to;
+        }
+        if there.wants_files && rest.is_empty() {
+            self.files.note(&there.real, &found);
         }
         there.trusted = there.trusted && self.is_safe(&there.real);
         self.follow(&there, rest);
@@ -252,7 +279,8 @@ mod tests {
 
         fn find(&self, patterns: &[&str]) -> Vec<(String, String)> {
             let globs: Vec<PathGlob> = patterns.iter().map(|text| PathGlob::parse(text).unwrap()).collect();
-            let found = find(self.0.path(), &Mounts::default(), globs.iter());
+            let globs = globs.iter().map(|glob| (glob, false));
+            let found = find(self.0.path(), &Mounts::default(), globs);
             assert!(!found.truncated);
             let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
             found.links.into_iter().map(|link| (text(link.from), text(link.to))).collect()
@@ -292,7 +320,7 @@ mod tests {
         let tree = Tree::new(&["/home/a"], &["/home/a/f"], &[("/home/a/l", "f")]);
         let glob = PathGlob::parse("/home/*/l").unwrap();
         let trusted = || {
-            let found = find(tree.0.path(), &Mounts::default(), std::iter::once(&glob));
+            let found = find(tree.0.path(), &Mounts::default(), std::iter::once((&glob, false)));
             found.links.iter().map(|link| link.trusted).collect::<Vec<_>>()
         };
         let open = |path: &str, mode| {

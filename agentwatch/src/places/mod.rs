@@ -1,14 +1,17 @@
-//! What things are called: the mounts of the initial namespace, and the symbolic links on the way to what rules name.
+//! What things are called: the mounts of the initial namespace, the symbolic links on the way to what rules name, and
+//! other names of the files that they cover.
 //!
 //! A rule is about a thing, however it is reached. The kernel judges each path twice where it has to: as the process
 //! sees it, and within its file system, from a beginning that each file system has ([`Root`]). What patterns say of
 //! another name of the same thing they are made to say of that one ([`Alias`]).
 
+mod hard_links;
 mod links;
 mod mounts;
 
 use std::collections::BTreeMap;
 
+pub use self::hard_links::Linked;
 pub use self::links::{Found, find};
 pub use self::mounts::{Mount, Mounts};
 pub use crate::matcher::Alias;
@@ -32,17 +35,29 @@ pub struct Places {
     pub devices: Vec<Root>,
     /// Other names.
     pub aliases: Vec<Alias>,
+    /// Files with several names of which rules cover some.
+    pub linked: Vec<Linked>,
+    /// There were more links on the way to what rules name than are looked at.
+    pub truncated: bool,
+    /// There were more files with several names.
+    pub linked_truncated: bool,
 }
 
 impl Places {
-    /// With these mounts and these links.
+    /// With these mounts and what was found on the way to what rules name.
     #[must_use]
-    pub fn new(mounts: &Mounts, links: Vec<Alias>) -> Self {
+    pub fn new(mounts: &Mounts, found: Found) -> Self {
         let mut by_dev: BTreeMap<u32, Vec<&Mount>> = BTreeMap::new();
         for mount in mounts.iter() {
             by_dev.entry(mount.dev).or_default().push(mount);
         }
-        let mut places = Self { devices: Vec::new(), aliases: links };
+        let mut places = Self {
+            devices: Vec::new(),
+            aliases: found.links,
+            linked: found.files,
+            truncated: found.truncated,
+            linked_truncated: found.files_truncated,
+        };
         for (dev, here) in by_dev {
             let root = root_of(dev, &here, mounts);
             for mount in here.iter().filter(|mount| mount.id != root.mount) {
@@ -111,7 +126,8 @@ mod tests {
     #[test]
     fn each_file_system_has_one_name_and_others_are_aliases() {
         let link = Alias { is_mount: false, ..alias("/var/run", "/run") };
-        let places = Places::new(&Mounts::parse(MOUNTS), vec![link.clone()]);
+        let places =
+            Places::new(&Mounts::parse(MOUNTS), Found { links: vec![link.clone()], ..Found::default() });
         let roots: Vec<_> =
             places.devices.iter().map(|root| (root.dev, root.text.as_slice(), root.mount)).collect();
         assert_eq!(

@@ -1,19 +1,57 @@
 //! All that a policy says of paths.
 
-use super::{AddressPattern, Patterns, Policy, Scope, What, address::AddressKind};
+use super::{Action, AddressPattern, Patterns, Policy, Resource, Scope, What, address::AddressKind};
 use crate::event::Op;
 use crate::matcher::PathGlob;
 
 impl Policy {
-    /// Every pattern over paths: of rules, of resources, of what is protected. Some come more than once.
-    pub fn path_globs(&self) -> impl Iterator<Item = &PathGlob> {
+    /// Every pattern over paths: of rules, of resources, of what is protected. Some come more than once. With each whether
+    /// something is refused for what it covers.
+    pub fn path_globs(&self) -> impl Iterator<Item = (&PathGlob, bool)> {
+        let refusing = self.rules.iter().filter(|rule| rule.action >= Action::Ask);
+        let of_resources = refusing.clone().flat_map(|rule| self.resources_of(&rule.scope));
+        let refusing = refusing.flat_map(|rule| globs_of(&rule.scope)).chain(of_resources);
+
         let scopes = self.rules.iter().flat_map(|rule| [&*rule.scope, &*rule.unless]);
         let resources = self.resources.iter().flat_map(|resource| {
             resource.files.iter().chain(resource.connect.iter().filter_map(AddressPattern::path))
         });
         let protected =
             self.agents.iter().flat_map(|agent| self.protected(agent)).flat_map(|one| one.globs());
-        scopes.flat_map(globs_of).chain(resources).chain(protected)
+        let all = scopes.flat_map(globs_of).chain(resources).map(|glob| (glob, false));
+        all.chain(refusing.chain(protected).map(|glob| (glob, true)))
+    }
+
+    /// The patterns over paths of the resources that a scope names.
+    fn resources_of(&self, scope: &Scope) -> Vec<&PathGlob> {
+        let mut all = Vec::new();
+        for &op in Op::ALL {
+            match scope.patterns(op) {
+                Patterns::Paths(entries) => {
+                    all.extend(
+                        entries
+                            .iter()
+                            .filter_map(|entry| self.resource(&entry.what))
+                            .flat_map(|resource| &resource.files),
+                    );
+                }
+                Patterns::Addresses(entries) => {
+                    let resources = entries.iter().filter_map(|entry| self.resource(&entry.what));
+                    all.extend(
+                        resources.flat_map(|resource| &resource.connect).filter_map(AddressPattern::path),
+                    );
+                }
+                Patterns::Commands(_) => {}
+            }
+        }
+        all
+    }
+
+    fn resource<T>(&self, what: &What<T>) -> Option<&Resource> {
+        match what {
+            What::Pattern(_) => None,
+            What::Resource(index) => self.resources.get(*index),
+        }
     }
 }
 

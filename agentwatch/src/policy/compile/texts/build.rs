@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use agentwatch_common::limits::{DEVICES, RULE_STATES, RULE_STEPS};
 use agentwatch_common::rules::{
-    CHOICES, Choice, Decision, DecisionKey, Device, RULE_DEFAULT, RULE_GUARDS, Verdict, View, guard, op,
+    CHOICES, Choice, Decision, DecisionKey, Device, LinkedKey, RULE_DEFAULT, RULE_GUARDS, Verdict, View,
+    guard, op,
 };
 
 use super::marks::{Marks, ProtectedGroup};
 use super::{CompiledRules, DECISIONS_MAX, KNOWN, RuleText, TextsError};
 use crate::event::Op;
-use crate::matcher::{Mark, PathGlob, SparseAutomaton};
+use crate::matcher::{Built, Mark, PathGlob, SparseAutomaton};
 use crate::places::{Places, Root};
 use crate::policy::compile::{TooManyChoices, Views, choice_of, op_number, verdict_of, windows_of};
 use crate::policy::{Action, Agent, Guard, Mode, Policy, Protection, Rule};
@@ -33,11 +34,15 @@ pub fn compile(policy: &Policy, views: &Views, places: &Places) -> Result<Compil
     let numbers: Result<Vec<u32>, TextsError> =
         built.sets().map(|set| sets.number(builder.decisions(set)?)).collect();
 
-    let automaton = SparseAutomaton::new(&built.smallest(&numbers?));
+    let numbers = numbers?;
+    let linked = linked(&builder, &built, &mut sets, places)?;
+
+    let automaton = SparseAutomaton::new(&built.smallest(&numbers));
     check(&automaton)?;
     sets.decisions.sort_unstable_by_key(|(key, _)| *key);
     Ok(CompiledRules {
         devices: devices(places, &automaton)?,
+        linked,
         automaton,
         views: builder.views_of_agents(&sets.decisions),
         decisions: sets.decisions,
@@ -46,6 +51,27 @@ pub fn compile(policy: &Policy, views: &Views, places: &Places) -> Result<Compil
             .map(|rule| RuleText { name: rule.name.clone(), message: rule.message.clone() })
             .collect(),
     })
+}
+
+/// The sets of files with several names, those that come to something.
+fn linked(
+    builder: &Builder<'_>,
+    built: &Built,
+    sets: &mut Sets,
+    places: &Places,
+) -> Result<Vec<(LinkedKey, u32)>, TextsError> {
+    let mut all = Vec::new();
+    for file in &places.linked {
+        let mut marks: Vec<Mark> =
+            file.names.iter().flat_map(|name| built.marks(KNOWN, name)).copied().collect();
+        marks.sort_unstable();
+        marks.dedup();
+        let rows = builder.refusals(&marks)?;
+        if !rows.is_empty() {
+            all.push((LinkedKey { ino: file.ino, dev: file.dev, slot: 0 }, sets.number(rows)?));
+        }
+    }
+    Ok(all)
 }
 
 /// Where the paths within each file system begin.
@@ -195,12 +221,20 @@ impl<'p> Builder<'p> {
             for &op in Op::ALL {
                 let read_only = view.plan.is_some() && is_for_plan(op) && !(open && op == Op::Write);
                 let about = rules.iter().filter(|(of, _)| *of == op).map(|(_, rule)| *rule);
-                let is_here = |group: &&&ProtectedGroup<'_>| {
-                    group.what.ops.contains(&op) && group.views.contains(&view.number)
-                };
-                let choices = match protected.iter().find(is_here) {
-                    Some(group) => self.choices_protected(view, op, about, group.what.by)?,
-                    None => self.choices(view, op, about, read_only)?,
+                let choices = match protected_from(&protected, view, op) {
+                    Some(by) => {
+                        let agent = self.views.example(self.policy, view.number);
+                        self.choices_protected(
+                            view,
+                            about,
+                            by,
+                            agent.and_then(|agent| agent.default_for(op)),
+                        )?
+                    }
+                    None => {
+                        let default = self.views.default_for(self.policy, usize::from(view.number), op);
+                        self.choices(view, about, default, read_only && op != Op::Connect)?
+                    }
                 };
                 if choices.iter().any(|choice| choice.verdict != 0) {
                     rows.push((view.number, op_number(op), choices));
@@ -209,6 +243,27 @@ impl<'p> Builder<'p> {
             let above = self.choices_above(view, &below)?;
             if above.iter().any(|choice| choice.verdict != 0) {
                 rows.push((view.number, op::MOVE_ABOVE as u8, above));
+            }
+        }
+        Ok(rows)
+    }
+
+    /// What rules and protections refuse of a set of marks, without the defaults.
+    fn refusals(&self, set: &[Mark]) -> Result<Vec<Row>, TextsError> {
+        let mut rules = self.marks.rules(set);
+        rules.retain(|(_, rule)| self.policy.rules.get(*rule).is_some_and(|rule| rule.action >= Action::Ask));
+        let protected = self.marks.protected_in(set);
+        let mut rows = Vec::new();
+        for view in &self.live {
+            for &op in Op::ALL {
+                let about = rules.iter().filter(|(of, _)| *of == op).map(|(_, rule)| *rule);
+                let choices = match protected_from(&protected, view, op) {
+                    Some(by) => self.choices_protected(view, about, by, None)?,
+                    None => self.choices(view, about, None, false)?,
+                };
+                if choices.iter().any(|choice| choice.verdict != 0) {
+                    rows.push((view.number, op_number(op), choices));
+                }
             }
         }
         Ok(rows)
@@ -235,19 +290,18 @@ impl<'p> Builder<'p> {
     fn choices(
         &self,
         view: &LiveView<'_>,
-        op: Op,
         rules: impl Iterator<Item = usize>,
+        default: Option<Action>,
         read_only: bool,
     ) -> Result<[Choice; CHOICES], TooManyChoices> {
         let mut list = List { choices: [Choice::default(); CHOICES], used: 0 };
         let mut last = None;
         let here = |rule: &usize| self.views_of.get(*rule).is_some_and(|views| views.contains(&view.number));
         for rule in rules.filter(here) {
-            let Some(choice) = self.choice(rule, read_only && op != Op::Connect) else { continue };
+            let Some(choice) = self.choice(rule, read_only) else { continue };
             last = Some(rule);
             list.push(choice).map_err(|Full| self.too_many(last))?;
         }
-        let default = self.views.default_for(self.policy, usize::from(view.number), op);
         let least = read_only.then_some(Action::Deny);
         if let Some(action) = default.max(least) {
             list.push(by_default(action, 0)).map_err(|Full| self.too_many(last))?;
@@ -259,9 +313,9 @@ impl<'p> Builder<'p> {
     fn choices_protected(
         &self,
         view: &LiveView<'_>,
-        op: Op,
         rules: impl Iterator<Item = usize>,
         by: Protection,
+        default: Option<Action>,
     ) -> Result<[Choice; CHOICES], TooManyChoices> {
         let mut list = List { choices: [Choice::default(); CHOICES], used: 0 };
         let refusal = |window| Choice {
@@ -269,7 +323,6 @@ impl<'p> Builder<'p> {
             verdict: Verdict::Denied.raw(),
             window,
         };
-        let default = self.views.example(self.policy, view.number).and_then(|agent| agent.default_for(op));
         let default = default.filter(|action| *action >= Action::Deny);
         let mut last = None;
         let here = |rule: &usize| self.views_of.get(*rule).is_some_and(|views| views.contains(&view.number));
@@ -326,6 +379,13 @@ fn protected<'p>(policy: &'p Policy, views: &Views, live: &[LiveView<'_>]) -> Ve
     // As they are named: agentwatch's own first.
     groups.sort_by_key(|group| std::cmp::Reverse(group.what.by.number()));
     groups
+}
+
+/// By what something is protected from an operation of the agents of a view.
+fn protected_from(groups: &[&ProtectedGroup<'_>], view: &LiveView<'_>, op: Op) -> Option<Protection> {
+    let is_here =
+        |group: &&&ProtectedGroup<'_>| group.what.ops.contains(&op) && group.views.contains(&view.number);
+    groups.iter().find(is_here).map(|group| group.what.by)
 }
 
 /// The guards that are on for an agent, as bits.

@@ -14,8 +14,8 @@ mod tests;
 
 use agentwatch_common::limits::{DECISIONS, DEVICES, RULE_STATES, RULE_STEPS};
 use agentwatch_common::rules::{
-    Choice, Decision, DecisionKey, Device, RULE_DEFAULT, RULE_NONE, RuleAutomaton, RuleState, RuleStates,
-    RuleStep, RuleSteps, SLOTS, Verdict, View, WindowTime, op,
+    Choice, Decision, DecisionKey, Device, LinkedKey, RULE_DEFAULT, RULE_NONE, RuleAutomaton, RuleState,
+    RuleStates, RuleStep, RuleSteps, SLOTS, Verdict, View, WindowTime, op,
 };
 
 pub use self::build::compile;
@@ -93,6 +93,8 @@ pub struct CompiledRules {
     pub automaton: SparseAutomaton,
     /// How the paths within the file systems begin that the initial namespace shows, by the kernel's number of each.
     pub devices: Vec<(u32, Device)>,
+    /// Sets for files that rules know by other names, too, for slot 0.
+    pub linked: Vec<(LinkedKey, u32)>,
     /// Each agent of the policy by its name, in the policy's order. All others have [`CompiledRules::OTHERS`].
     pub views: Vec<(String, View)>,
     /// What is decided, in the order of the keys, for slot 0. At most [`DECISIONS_MAX`].
@@ -168,6 +170,27 @@ impl CompiledRules {
             Some(known) if seen.rule == RULE_DEFAULT || known.verdict > seen.verdict => known,
             _ => seen,
         }
+    }
+
+    /// The same for a file with several names, of which this path is one: what rules refuse of the others is refused.
+    #[must_use]
+    pub fn decide_file(
+        &self,
+        view: View,
+        op: Op,
+        path: &[u8],
+        (dev, ino): (u32, u64),
+        unix_ns: u64,
+    ) -> Choice {
+        let seen = self.decide(view, op, Text::Path(path), unix_ns);
+        let key = LinkedKey { ino, dev, slot: 0 };
+        let linked = self.linked.iter().find(|(other, _)| *other == key);
+        let other = linked.and_then(|&(_, set)| {
+            let key = DecisionKey { set, view: view.view, op: op_number(op), slot: 0 };
+            self.first_open(key, unix_ns)
+        });
+        let is_asked = view.ops >> op_number(op) & 1 == 1;
+        other.filter(|other| is_asked && other.verdict > seen.verdict).unwrap_or(seen)
     }
 
     /// What is decided about moving a folder, beside what its own path says: a rule where something below it would no

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::places::{Mounts, Places};
+use crate::places::{Found, Linked, Mounts, Places};
 use crate::policy::compile::{Views, verdict_of};
 use crate::policy::{Action, By, Context, Operation, Policy, Source, Target, Users, policy_of};
 
@@ -68,7 +68,7 @@ proptest! {
         let lines: String = mounts.iter().enumerate().map(|(id, (dev, root, point))| {
             format!("{} 1 0:{dev} {} {} rw - ext4 x rw\n", id + 10, named(root), named(point))
         }).collect();
-        let places = Places::new(&Mounts::parse(lines.as_bytes()), Vec::new());
+        let places = Places::new(&Mounts::parse(lines.as_bytes()), Found::default());
         let tables = compile(&policy, &Views::new(&policy).unwrap(), &places).unwrap();
         let below = |path: &str, folder: &str| {
             path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -107,4 +107,83 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn a_file_is_judged_by_the_strictest_that_rules_say_of_its_names(
+        rules in rules(),
+        seen in path(),
+        others in prop::collection::btree_set(path(), 1..4),
+    ) {
+        let policy = read(&rules);
+        let names = others.iter().map(|name| name.clone().into_bytes()).collect();
+        let places = Places { linked: vec![Linked { dev: 7, ino: 9, names }], ..Places::default() };
+        let tables = compile(&policy, &Views::new(&policy).unwrap(), &places).unwrap();
+        let view = tables.view("a");
+        for op in [Op::Read, Op::Write] {
+            let own = by_name(&policy, op, &seen).1;
+            let said = others.iter().map(|name| by_name(&policy, op, name));
+            let refusals = said.filter(|(by_rule, action)| *by_rule && *action >= Action::Ask);
+            let strictest = refusals.map(|(_, action)| action).fold(own, Ord::max);
+            let path = named(&seen).as_bytes();
+            let choice = tables.decide_file(view, op, path, (7, 9), 0);
+            let expected = verdict_of(strictest).raw();
+            prop_assert_eq!(choice.verdict, expected, "{:?} {} {:?}", op, seen, others);
+            prop_assert_eq!(tables.decide_file(view, op, path, (7, 8), 0), tables.decide(view, op, Text::Path(path), 0));
+        }
+    }
+}
+
+#[test]
+fn what_covers_a_file_by_another_name_holds_with_its_windows_and_exceptions() {
+    let text = "
+version: 1
+agents:
+  a: {owner: o, mode: enforce, default: {read: deny, write: log}}
+windows:
+  w: {from: 1970-01-01T00:00:01Z, to: 1970-01-01T00:00:02Z}
+rules:
+  - {name: open, allow: {read: ['/work/**', '/prod/**']}}
+  - {name: prod, deny: {write: [/prod]}, unless: {write: [/prod/free]}}
+  - {name: now, kill: {read: [/prod/f]}, during: w}
+  - {name: told, log: {read: [/prod/f, /prod/g]}}
+";
+    let source = Source { name: "policy.yaml".into(), text: text.into() };
+    let (policy, _) = policy_of(vec![source], Context { users: &Users::default(), now_ns: 0 }).unwrap();
+    let file = |ino, names: &[&str]| Linked {
+        dev: 1,
+        ino,
+        names: names.iter().map(|name| name.as_bytes().to_vec()).collect(),
+    };
+    let linked = vec![
+        file(1, &["/prod/f"]),
+        file(2, &["/prod/free"]),
+        file(3, &["/prod/free", "/prod/g"]),
+        file(4, &["/etc/cron.d/job"]),
+        file(5, &["/work/x", "/none"]),
+    ];
+    let places = Places { linked, ..Places::default() };
+    let tables = compile(&policy, &Views::new(&policy).unwrap(), &places).unwrap();
+    let known: Vec<u64> = tables.linked.iter().map(|(key, _)| key.ino).collect();
+    assert_eq!(known, [1, 3, 4], "of the others rules say nothing but that they are allowed, or excepted");
+    let said = |op, path: &str, ino, second: u64| {
+        let choice =
+            tables.decide_file(tables.view("a"), op, path.as_bytes(), (1, ino), second * 1_000_000_000);
+        let rule = usize::from(choice.rule).checked_sub(1).and_then(|index| policy.rules.get(index));
+        (rule.map_or("", |rule| rule.name.as_str()), choice.verdict)
+    };
+    let (allowed, logged) = (Verdict::Allowed.raw(), Verdict::Logged.raw());
+    let (denied, killed) = (Verdict::Denied.raw(), Verdict::Killed.raw());
+    assert_eq!(said(Op::Write, "/work/l", 1, 0), ("prod", denied));
+    assert_eq!(said(Op::Read, "/work/l", 1, 0), ("open", allowed), "no rule refuses it yet");
+    assert_eq!(said(Op::Read, "/work/l", 1, 1), ("now", killed));
+    assert_eq!(said(Op::Read, "/work/l", 2, 1), ("open", allowed));
+    assert_eq!(said(Op::Read, "/else/l", 1, 0), ("", denied), "what another name allows is not allowed");
+    assert_eq!(
+        said(Op::Write, "/work/l", 2, 0),
+        ("", logged),
+        "it is excepted by its only name that is known"
+    );
+    assert_eq!(said(Op::Write, "/work/l", 3, 0), ("prod", denied), "excepted by one name alone");
+    assert_eq!(said(Op::Write, "/work/l", 4, 0).1, denied, "what is protected without a rule");
+    assert_eq!(said(Op::Read, "/work/l", 4, 0), ("open", allowed));
 }
