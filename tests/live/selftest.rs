@@ -1,7 +1,7 @@
 //! The self-test: what is in force is proved to be enforced, and what is not is not claimed.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use agentwatch::control::policy::{PolicyView, Standing};
 use agentwatch::event::Kind;
