@@ -153,5 +153,9 @@ numbered! {
         CgroupTableFull = 4,
         /// The kernel skipped the program that makes the record, as it does where one was preempted.
         Skipped = 5,
+        /// The table of the addresses that sessions were given for names was full: this one is not learned.
+        LearnedTableFull = 6,
+        /// An answer about a name of rules was cut, too long or broken: what it says besides is not learned.
+        AnswerUnread = 7,
     }
 }

@@ -71,5 +71,13 @@ pub const RULE_STEPS: u32 = 1 << 19;
 pub const RULE_STATES: u32 = 1 << 18;
 /// Bytes of a path that rules see. A longer one cannot be decided.
 pub const RULE_PATH_BYTES: u32 = 8 * 1024;
+/// Names that the policies are about which are held.
+pub const NAMES: u32 = 1 << 15;
+/// Addresses that sessions were given for such names. Past it a further one is not learned, and counted as a loss: no
+/// session takes the place of what another one was given.
+pub const LEARNED: u32 = 1 << 14;
+/// Seconds that an address goes on counting as a name's after it was last seen to be: programs keep addresses longer
+/// than they should, and servers with several give a few at a time.
+pub const NAME_GRACE_S: u64 = 600;
 /// Decisions of the policies that are held.
 pub const DECISIONS: u32 = 1 << 17;

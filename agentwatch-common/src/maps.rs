@@ -132,10 +132,12 @@ pub mod control {
     pub const PROCESSES_BY_KERNEL: u32 = 11;
     /// The same of the daemon, which alone writes it. Both together are how many entries there are.
     pub const PROCESSES_BY_DAEMON: u32 = 12;
+    /// 1 where rules are about names, so that the answers are read that sessions receive.
+    pub const LEARNS: u32 = 13;
     /// How far the version of a policy is shifted in [`POLICY`].
     pub const POLICY_SHIFT: u32 = 8;
     /// Entries of the array.
-    pub const LEN: u32 = 13;
+    pub const LEN: u32 = 14;
 }
 
 /// By what the daemon is woken: values of [`control::READER_WAITS`]. Whoever wakes it sets it to [`wake::AWAKE`].

@@ -1,7 +1,7 @@
 //! What the policy says of an address of the Internet protocols.
 
 use agentwatch_common::rules::{
-    self, Choice, NET_ANY_HOST, NetRange, PREFIX_FIXED_BITS, PrefixKey, TRANSPORTS, op,
+    self, Choice, NET_ANY_HOST, NetRange, NetRow, PREFIX_FIXED_BITS, PrefixKey, TRANSPORTS, op,
 };
 use aya_ebpf::maps::lpm_trie::Key;
 
@@ -35,7 +35,7 @@ impl Endpoint {
     /// The address that is really reached: IPv4 where it is mapped into IPv6, and the loopback address where a
     /// connection goes to none.
     #[inline(always)]
-    fn canonical(&self, connects: bool) -> PrefixKey {
+    pub fn canonical(&self, connects: bool) -> PrefixKey {
         let mut key = PrefixKey { slot: 0, family: self.family, pad: [0; 2], address: self.address };
         let words = words_of(&self.address);
         if self.family == 6 && words[0] == 0 && words[1] == 0 && words[2] == u32::to_be(0xffff) {
@@ -83,14 +83,7 @@ impl Court {
         let mut key = endpoint.canonical(listens == 0);
         key.slot = self.slot() as u8;
         let bits = PREFIX_FIXED_BITS + if key.family == 4 { 32 } else { 128 };
-        let views = NET_VIEWS.get(self.slot()).copied().unwrap_or(0);
-        let place = Place {
-            slot: self.slot(),
-            view: self.view_number(),
-            views,
-            column: listens * TRANSPORTS + endpoint.transport(),
-            port: endpoint.port,
-        };
+        let place = Place::new(self, endpoint, listens);
         let mut windows = Windows::new(self.slot());
         let here = match PREFIXES.get(Key::new(bits, key)) {
             Some(set) => place.look(record, *set, &mut windows),
@@ -113,8 +106,9 @@ impl Court {
 const NOTHING: Choice = Choice { rule: 0, verdict: 0, window: 0 };
 
 /// Where in the tables an attempt is looked for.
-struct Place {
-    slot: u32,
+pub struct Place {
+    /// Which half of the tables.
+    pub slot: u32,
     view: u32,
     views: u32,
     column: u32,
@@ -129,19 +123,47 @@ struct Search {
 }
 
 impl Place {
-    /// What a set of networks says; nothing where it has no rule.
+    /// Where an attempt to reach an address is looked for, or (1) to be reached at it.
     #[inline(always)]
-    fn look(&self, record: &Record, set: u32, windows: &mut Windows) -> Choice {
+    pub fn new(court: &Court, endpoint: &Endpoint, listens: u32) -> Self {
+        let slot = court.slot();
+        Self {
+            slot,
+            view: court.view_number(),
+            views: NET_VIEWS.get(slot).copied().unwrap_or(0),
+            column: listens * TRANSPORTS + endpoint.transport(),
+            port: endpoint.port,
+        }
+    }
+
+    /// Where nothing is found: nobody's rules are looked for.
+    #[inline(always)]
+    pub fn of_nobody(slot: u32) -> Self {
+        Self { slot, view: rules::NET_ROWS, views: 0, column: 0, port: 0 }
+    }
+
+    /// Whether a set of networks has rules, for whatever port and transport.
+    #[inline(always)]
+    pub fn has_rules(&self, set: u32) -> bool {
+        (0..TRANSPORTS).any(|transport| self.row(set, transport).is_some())
+    }
+
+    /// The ranges of ports of a set of networks, where it has rules.
+    #[inline(always)]
+    fn row(&self, set: u32, column: u32) -> Option<NetRow> {
         let row = (set.wrapping_mul(self.views).wrapping_add(self.view))
             .wrapping_mul(2 * TRANSPORTS)
-            .wrapping_add(self.column);
+            .wrapping_add(column);
         if row >= rules::NET_ROWS {
-            return NOTHING;
+            return None;
         }
-        let Some(row) = NET_ROWS.get(self.slot * rules::NET_ROWS + row).copied() else { return NOTHING };
-        if row.count == 0 {
-            return NOTHING;
-        }
+        NET_ROWS.get(self.slot * rules::NET_ROWS + row).copied().filter(|row| row.count != 0)
+    }
+
+    /// What a set of networks says; nothing where it has no rule.
+    #[inline(always)]
+    pub fn look(&self, record: &Record, set: u32, windows: &mut Windows) -> Choice {
+        let Some(row) = self.row(set, self.column) else { return NOTHING };
         let known = record.known();
         known.set(0, row.count);
         let first = self.slot * rules::NET_RANGES + row.first;

@@ -24,6 +24,7 @@ mod guard;
 mod judge;
 mod judge_net;
 mod kernel;
+mod learn;
 mod maps;
 mod mount;
 mod mounted;

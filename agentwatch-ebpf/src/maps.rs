@@ -1,6 +1,7 @@
 //! Every map, declared once. The daemon finds them by these names under the pin folder.
 
 use agentwatch_common::{
+    answer::{Asker, Learned, LearnedKey, NameKey},
     limits,
     maps::{Automaton, CgroupEntry, LossKey, NestedKey, ProcessEntry, SessionEntry, control},
     offsets::Offsets,
@@ -11,7 +12,8 @@ use agentwatch_common::{
 };
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
-    macros::map,
+    btf_maps::SkStorage,
+    macros::{btf_map, map},
     maps::{Array, HashMap, LpmTrie, RingBuf},
 };
 
@@ -106,3 +108,12 @@ pub static NET_RANGES: Array<NetRange> = Array::pinned(rules::SLOTS * rules::NET
 /// What is decided about addresses where no rule matches.
 #[map]
 pub static NET_DEFAULTS: Array<Choice> = Array::pinned(rules::SLOTS * rules::NET_VIEWS * 2, 0);
+/// Sets of the names that rules refuse.
+#[map]
+pub static NAMES: HashMap<NameKey, u32> = HashMap::pinned(rules::SLOTS * limits::NAMES, BPF_F_NO_PREALLOC);
+/// What sessions were told that names stand for.
+#[map]
+pub static LEARNED: HashMap<LearnedKey, Learned> = HashMap::pinned(limits::LEARNED, 0);
+/// Sessions that asked a name server by a socket: kept with the socket, and gone with it.
+#[btf_map]
+pub static ASKERS: SkStorage<Asker> = SkStorage::new();

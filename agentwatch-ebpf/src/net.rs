@@ -5,6 +5,7 @@
 
 use agentwatch_common::{
     kind::RecordKind,
+    maps::control,
     offsets::MISSING,
     record::{ADDRESS_BYTES, NetBody},
     rules::{SOCKET_ABSTRACT, SOCKET_TEXT_BYTES, SOCKET_VSOCK, op},
@@ -16,9 +17,10 @@ use crate::{
     judge::{Court, Judgement, Ops, bit},
     judge_net::Endpoint,
     kernel::{Address, at_most, field, offset, pointer, read_field},
+    learn,
     path::Place,
     record::{Record, fill, part},
-    session::{Member, Task},
+    session::{Member, Task, control_word},
 };
 
 const AF_UNIX: u16 = 1;
@@ -35,6 +37,7 @@ pub fn net_connect(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
     let socket = Socket::of(ctx.arg(0));
     if socket.family != AF_UNIX && socket.family != AF_NETLINK {
+        learn::mark(&member, ctx.arg(0), socket.kind, ctx.arg(1));
         return report_address(&member, RecordKind::NetConnect, &socket, ctx.arg(1), ctx.arg(2));
     }
     0
@@ -57,6 +60,7 @@ pub fn net_send(ctx: LsmContext) -> i32 {
     if socket.family != AF_UNIX && socket.family != AF_NETLINK {
         // SAFETY: as above.
         let len = unsafe { field!(message, msghdr_msg_namelen, i32) };
+        learn::mark(&member, ctx.arg(0), socket.kind, name);
         return report_address(&member, RecordKind::NetSend, &socket, name, len);
     }
     0
@@ -99,8 +103,7 @@ pub fn net_accept(ctx: LsmContext) -> i32 {
 #[lsm(hook = "unix_stream_connect")]
 pub fn unix_connect(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
-    let other = Socket::from_sk(ctx.arg(1));
-    report_socket(&member, RecordKind::NetConnect, &other, End::Local)
+    report_unix(&member, RecordKind::NetConnect, &Socket::from_sk(ctx.arg(1)))
 }
 
 /// `net/unix/af_unix.c`, `unix_dgram_connect()` and `unix_dgram_sendmsg()`:
@@ -111,7 +114,7 @@ pub fn unix_send(ctx: LsmContext) -> i32 {
     let Some(member) = Member::current() else { return 0 };
     let other = Socket::of(ctx.arg(1));
     if !pointer(other.sk, offset!(unix_sock_addr)).is_null() {
-        return report_socket(&member, RecordKind::NetSend, &other, End::Local);
+        return report_unix(&member, RecordKind::NetSend, &other);
     }
     0
 }
@@ -134,22 +137,20 @@ pub fn net_receive(ctx: LsmContext) -> i32 {
         return 0;
     }
     let socket = Socket::of(data);
-    let reached = match socket.family {
-        // The one that listened gave its name to those that it accepted.
-        AF_UNIX => Socket::from_sk(pointer(socket.sk, offset!(unix_sock_peer))),
-        AF_INET | AF_INET6 => socket,
-        _ => return 0,
-    };
-    let is_connected = if reached.family == AF_UNIX {
-        !pointer(reached.sk, offset!(unix_sock_addr)).is_null()
-    } else {
-        read_field::<u16>(reached.sk, offset!(sock_dport)) != 0
-    };
-    if !is_connected {
-        return 0;
+    match socket.family {
+        AF_UNIX => {
+            // The one that listened gave its name to those that it accepted.
+            let peer = Socket::from_sk(pointer(socket.sk, offset!(unix_sock_peer)));
+            if pointer(peer.sk, offset!(unix_sock_addr)).is_null() {
+                return 0;
+            }
+            report_unix(&member, RecordKind::NetReceive, &peer)
+        }
+        AF_INET | AF_INET6 if read_field::<u16>(socket.sk, offset!(sock_dport)) != 0 => {
+            report_socket(&member, RecordKind::NetReceive, &socket, End::Peer)
+        }
+        _ => 0,
     }
-    let end = if reached.family == AF_UNIX { End::Local } else { End::Peer };
-    report_socket(&member, RecordKind::NetReceive, &reached, end)
 }
 
 /// A socket's protocol side, and what kind it is.
@@ -212,7 +213,7 @@ fn report_address(member: &Member, kind: RecordKind, socket: &Socket, address: A
     let body = begin(&record, socket);
     copy_address(body, address, len);
     if let Some(court) = &court {
-        record.decide(&judge_address(court, &record, body, socket, kind));
+        record.decide(&judge_address((court, member), &record, body, socket, kind));
     }
     record.finish(member, kind)
 }
@@ -220,7 +221,7 @@ fn report_address(member: &Member, kind: RecordKind, socket: &Socket, address: A
 /// Judges the address in the fixed part of a record.
 #[inline(always)]
 fn judge_address(
-    court: &Court,
+    (court, member): (&Court, &Member),
     record: &Record,
     body: *mut NetBody,
     socket: &Socket,
@@ -253,17 +254,20 @@ fn judge_address(
         return Judgement::NONE;
     }
     let protocol = socket.protocol;
-    match family {
+    let endpoint = match family {
         AF_INET => {
             let mut address = [0; 16];
             address[..4].copy_from_slice(&v4);
-            court.on_endpoint(record, &Endpoint { family: 4, address, port, protocol }, ops_of(kind))
+            Endpoint { family: 4, address, port, protocol }
         }
-        AF_INET6 => {
-            court.on_endpoint(record, &Endpoint { family: 6, address: v6, port, protocol }, ops_of(kind))
-        }
-        _ => court.on_set(0, ops_of(kind), 0),
+        AF_INET6 => Endpoint { family: 6, address: v6, port, protocol },
+        _ => return court.on_set(0, ops_of(kind), 0),
+    };
+    let judgement = court.on_endpoint(record, &endpoint, ops_of(kind));
+    if ops_of(kind) != bit(op::CONNECT) || control_word(control::LEARNS) == 0 {
+        return judgement;
     }
+    judgement.or_stricter(court.on_told(record, member.session, &endpoint))
 }
 
 /// Judges the abstract name in the fixed part of a record; nothing where there is none.
@@ -323,15 +327,27 @@ fn copy_address(body: *mut NetBody, address: Address, len: i32) {
     }
 }
 
+/// Judges and reports an act with the name of a Unix socket; gives what the hook returns.
+#[inline(always)]
+fn report_unix(member: &Member, kind: RecordKind, socket: &Socket) -> i32 {
+    let court = Court::of(member, ops_of(kind));
+    let Some(record) = Record::take::<NetBody>(member, kind) else { return Court::unseen(&court) };
+    let body = begin(&record, socket);
+    unix_address(&record, body, socket.sk, &court, ops_of(kind));
+    record.finish(member, kind)
+}
+
 /// Judges and reports an act with the address of a socket; gives what the hook returns.
 #[inline(always)]
 fn report_socket(member: &Member, kind: RecordKind, socket: &Socket, end: End) -> i32 {
+    if socket.family == AF_UNIX {
+        return report_unix(member, kind, socket);
+    }
     let court = Court::of(member, ops_of(kind));
     let Some(record) = Record::take::<NetBody>(member, kind) else { return Court::unseen(&court) };
     let body = begin(&record, socket);
     let mut unknown = false;
     match socket.family {
-        AF_UNIX => unix_address(&record, body, socket.sk, &court, ops_of(kind)),
         AF_VSOCK => {
             let from = if end == End::Local { offset!(vsock_local_addr) } else { offset!(vsock_remote_addr) };
             unknown = from == MISSING as usize;
@@ -342,11 +358,12 @@ fn report_socket(member: &Member, kind: RecordKind, socket: &Socket, end: End) -
         AF_INET | AF_INET6 => inet_address(body, socket, end),
         _ => {}
     }
-    if socket.family != AF_UNIX
-        && let Some(court) = &court
-    {
-        let judgement =
-            if unknown { court.undecided() } else { judge_address(court, &record, body, socket, kind) };
+    if let Some(court) = &court {
+        let judgement = if unknown {
+            court.undecided()
+        } else {
+            judge_address((court, member), &record, body, socket, kind)
+        };
         record.decide(&judgement);
     }
     record.finish(member, kind)

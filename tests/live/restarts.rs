@@ -26,7 +26,13 @@ pub struct Shell(Child);
 impl Shell {
     /// Starts it.
     pub fn start(daemon: &Daemon) -> Result<Self> {
-        let mut command = daemon.exec(["bash", "-c", "while read -r line; do eval \"$line\"; done"]);
+        Self::start_as(daemon, "test")
+    }
+
+    /// Starts it as another agent.
+    pub fn start_as(daemon: &Daemon, agent: &str) -> Result<Self> {
+        let mut command =
+            daemon.exec_as(agent, ["bash", "-c", "while read -r line; do eval \"$line\"; done"]);
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         Ok(Self(command.spawn().context("cannot start a shell")?))
     }

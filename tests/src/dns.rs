@@ -22,7 +22,12 @@ pub enum Entry {
     Addresses(Vec<IpAddr>, u32),
     /// Another name.
     Alias(String),
+    /// These bytes behind the number of the question, and after that datagram one with [`END`] behind it.
+    Bytes(Vec<u8>),
 }
+
+/// What tells that the bytes of [`Entry::Bytes`] came before, or never come.
+pub const END: &[u8] = b"end";
 
 type Zone = BTreeMap<String, Entry>;
 
@@ -41,14 +46,23 @@ impl NameServer {
     /// # Errors
     /// The port is taken, or the files cannot be written.
     pub fn start(search: &str) -> Result<Self> {
-        let socket = UdpSocket::bind("127.0.0.1:53").context("no name server can listen")?;
-        socket.set_read_timeout(Some(Duration::from_millis(200)))?;
-        let before = [RESOLV, HOSTS].map(|path| (path, fs::read(path).ok())).into();
-        let (zone, ended) = (Arc::new(Mutex::new(Zone::new())), Arc::new(AtomicBool::new(false)));
-        let asked = Arc::new(AtomicU64::new(0));
-        let mut server = Self { zone, asked, ended, thread: None, before };
+        let mut server = Self::at("127.0.0.1")?;
+        server.before = [RESOLV, HOSTS].map(|path| (path, fs::read(path).ok())).into();
         let _ = fs::remove_file(RESOLV);
         fs::write(RESOLV, format!("nameserver 127.0.0.1\nsearch {search}\noptions timeout:1\n"))?;
+        Ok(server)
+    }
+
+    /// Begins to answer on this address, which nobody is told of.
+    ///
+    /// # Errors
+    /// The port is taken.
+    pub fn at(address: &str) -> Result<Self> {
+        let socket = UdpSocket::bind((address, 53)).context("no name server can listen")?;
+        socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+        let (zone, ended) = (Arc::new(Mutex::new(Zone::new())), Arc::new(AtomicBool::new(false)));
+        let asked = Arc::new(AtomicU64::new(0));
+        let mut server = Self { zone, asked, ended, thread: None, before: Vec::new() };
         let (zone, ended, asked) =
             (Arc::clone(&server.zone), Arc::clone(&server.ended), Arc::clone(&server.asked));
         server.thread = Some(std::thread::spawn(move || {
@@ -57,8 +71,9 @@ impl NameServer {
                 let Ok((len, from)) = socket.recv_from(&mut buffer) else { continue };
                 asked.fetch_add(1, Ordering::Relaxed);
                 let zone = zone.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                let reply = buffer.get(..len).and_then(|question| reply(&zone, question));
-                if let Some(reply) = reply {
+                for reply in
+                    buffer.get(..len).and_then(|question| replies(&zone, question)).into_iter().flatten()
+                {
                     let _ = socket.send_to(&reply, from);
                 }
             }
@@ -109,7 +124,7 @@ impl Drop for NameServer {
     }
 }
 
-fn reply(zone: &Zone, question: &[u8]) -> Option<Vec<u8>> {
+fn replies(zone: &Zone, question: &[u8]) -> Option<Vec<Vec<u8>>> {
     let asked = Packet::parse(question).ok()?;
     let mut reply = Packet::new_reply(asked.id());
     let first = asked.questions.first()?.clone();
@@ -126,6 +141,10 @@ fn reply(zone: &Zone, question: &[u8]) -> Option<Vec<u8>> {
                 reply.answers.push(ResourceRecord::new(owner, CLASS::IN, 1, rdata));
                 (name, owner) = (to.clone(), alias);
                 steps += 1;
+            }
+            Some(Entry::Bytes(bytes)) => {
+                let number = question.get(..2)?;
+                return Some([bytes.as_slice(), END].map(|bytes| [number, bytes].concat()).into());
             }
             Some(Entry::Addresses(addresses, ttl)) => {
                 for address in addresses {
@@ -148,5 +167,5 @@ fn reply(zone: &Zone, question: &[u8]) -> Option<Vec<u8>> {
             }
         }
     }
-    reply.build_bytes_vec_compressed().ok()
+    Some(vec![reply.build_bytes_vec_compressed().ok()?])
 }

@@ -156,6 +156,8 @@ fn reason(key: LossKey) -> &'static str {
         LossReason::ProcessTableFull => "process_table_full",
         LossReason::CgroupTableFull => "cgroup_table_full",
         LossReason::Skipped => "skipped",
+        LossReason::LearnedTableFull => "learned_table_full",
+        LossReason::AnswerUnread => "answer_unread",
         LossReason::Unknown(_) => "unknown",
     }
 }

@@ -13,15 +13,17 @@ use agentwatch_common::rules::NetRow;
 use super::rules::{kernel_prefix, kernel_range, kernel_rows};
 use crate::{
     control::policy::{PolicyRuleView, Standing},
-    kernel::{KernelError, rules::RuleMaps},
+    kernel::{Abilities, KernelError, rules::RuleMaps},
     names::{Files, Follower, GRACE_S, Orders, Table},
     policy::{
         Policy, Rule,
         address::DnsName,
-        compile::net::{NameChanges, NetRules},
+        compile::net::{NameChanges, NetRules, is_learned},
     },
 };
 
+/// Seconds between two looks for what sessions were told long ago.
+const SWEEP_S: u64 = 60;
 /// Addresses of a name that are told.
 const SHOWN: usize = 4;
 
@@ -37,6 +39,8 @@ pub(super) struct Names {
     is_behind: bool,
     /// What found no room was told.
     told_full: bool,
+    /// When what sessions were told long ago is given up next.
+    next_sweep_s: u64,
 }
 
 impl Names {
@@ -48,6 +52,7 @@ impl Names {
             of_rules: Vec::new(),
             is_behind: false,
             told_full: false,
+            next_sweep_s: 0,
         }
     }
 
@@ -75,6 +80,12 @@ impl Names {
             patterns.iter().filter(|one| !one.below).map(|one| one.name.clone()).collect();
         self.table.keep(&asked, |name| net.covers(name));
         self.of_rules = policy.rules.iter().map(|rule| names_of(policy, rule)).collect();
+        let undecided = net.learned_undecided();
+        if undecided > 0 {
+            tracing::error!(
+                "the policy has more names than there is room for: what sessions are told that {undecided} of them stand for is refused as undecided"
+            );
+        }
         self.in_force = (!patterns.is_empty()).then_some((net, slot));
         self.is_behind = false;
         self.orders().follow_only(patterns);
@@ -88,6 +99,12 @@ impl Names {
 
     /// Gives up what is too old.
     pub fn tend(&mut self, tables: &mut RuleMaps, now_s: u64) -> bool {
+        if now_s >= self.next_sweep_s {
+            self.next_sweep_s = now_s + SWEEP_S;
+            if let Err(error) = tables.forget_learned(now_s) {
+                tracing::error!("no room is made for what sessions are told of names: {error}");
+            }
+        }
         let changed = self.table.tend(now_s);
         (changed || self.is_behind) && self.hand_over(tables)
     }
@@ -168,14 +185,13 @@ impl Names {
             let (known, problem) = self.table.of(&pattern.name);
             (known.into_iter().collect(), problem)
         };
-        let text = if pattern.below { format!("*.{}", pattern.name) } else { pattern.name.clone() };
         let mut sentence = match known.len() {
-            0 => format!("`{text}` stands for no address that is known now"),
+            0 => format!("`{pattern}` stands for no address that is known now"),
             count => {
                 let shown: Vec<String> = known.iter().take(SHOWN).map(IpAddr::to_string).collect();
                 let more = count.checked_sub(SHOWN).filter(|more| *more > 0);
                 let more = more.map(|more| format!(" and {more} more")).unwrap_or_default();
-                format!("`{text}` stands for {}{more}", shown.join(", "))
+                format!("`{pattern}` stands for {}{more}", shown.join(", "))
             }
         };
         if let Some(problem) = problem {
@@ -228,20 +244,38 @@ fn names_of(policy: &Policy, rule: &Rule) -> Vec<DnsName> {
     names
 }
 
+/// What is learned, and what is not.
+const TOLD: &str = "what a session itself is told by a name server, by UDP from port 53, is refused to it before it can \
+                    use it; not what it learns otherwise: by TCP, TLS or HTTPS, from a resolver's own sockets, by a \
+                    socket that it was handed, or from another session";
+
 /// How sure it is that a rule on names covers what they stand for: what `policy show` says of every such rule.
-pub(super) fn assurance(policy: &Policy, rule: &Rule) -> Vec<String> {
+pub(super) fn assurance(policy: &Policy, rule: &Rule, abilities: &Abilities) -> Vec<String> {
     let names = names_of(policy, rule);
     let mut reasons = Vec::new();
+    if !names.is_empty() && rule.action.stops() {
+        reasons.push(match (is_learned(policy, rule), abilities.lacking_for_learning()) {
+            (true, None) => TOLD.to_owned(),
+            (true, Some(lacking)) => {
+                format!("what sessions themselves are told by name servers is not learned here: {lacking}")
+            }
+            (false, _) => {
+                "what sessions themselves are told by name servers does not count for it, as it makes an \
+                           exception for networks"
+                    .to_owned()
+            }
+        });
+    }
     if names.iter().any(|name| !name.below) {
         reasons.push(format!(
             "the daemon asks for its names, again when their time is over, and counts an address for {} minutes after it \
-             was last given: one that others are given meanwhile is not covered yet",
+             was last given: one that others are given meanwhile it does not know yet",
             GRACE_S / 60
         ));
     }
     if names.iter().any(|name| name.below) {
         reasons.push(
-            "of names below another one those in `/etc/hosts` are covered, and those that rules name"
+            "of names below another one the daemon knows those in `/etc/hosts`, and those that rules name"
                 .to_owned(),
         );
     }

@@ -123,7 +123,12 @@ pub fn put_in_force(
     wait_for_programs();
     tables.fill(slot, version, &slot_tables(compiled))?;
     maps.set_word(control::UNIX_OFFSET_NS, boot_unix_ns)?;
+    let learns = !compiled.net.learned().is_empty();
+    if learns {
+        maps.set_word(control::LEARNS, 1)?;
+    }
     maps.set_word(control::POLICY, u64::from(version) << control::POLICY_SHIFT | u64::from(slot))?;
+    maps.set_word(control::LEARNS, learns.into())?;
     wait_for_programs();
     Ok((version, slot))
 }
@@ -156,6 +161,7 @@ fn slot_tables(compiled: &Compiled) -> SlotTables<'_> {
         net_rows: kernel_rows(net, 0),
         net_ranges: net.ranges.iter().map(kernel_range).collect(),
         net_defaults: net.defaults.clone(),
+        names: compiled.net.learned().to_vec(),
     }
 }
 

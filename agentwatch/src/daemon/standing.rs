@@ -77,7 +77,7 @@ fn standing(policy: &Policy, rule: &Rule, abilities: &Abilities) -> (Standing, V
     };
     milder(&told, "in the mode `recommend`: what it would refuse is told, and happens");
     milder(&observed, "in the mode `observe`: nothing is decided");
-    let assurance = super::names::assurance(policy, rule);
+    let assurance = super::names::assurance(policy, rule, abilities);
     let status = match (enforced.is_empty(), told.is_empty(), observed.is_empty()) {
         (false, ..) if !lacking.is_empty() => Standing::NotEnforced,
         (false, true, true) if assurance.is_empty() => Standing::Enforced,

@@ -101,3 +101,24 @@ pub(super) fn tell(places: &Places) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_looked_each_minute_whoever_tells_of_a_change() {
+        let mut surroundings = Surroundings::new().unwrap();
+        let first = surroundings.looked_ns;
+        // What others mount on this machine meanwhile counts as well.
+        let mut looked = Vec::new();
+        for seconds in 1..=180 {
+            if surroundings.is_due(first + seconds * 1_000_000_000) {
+                looked.push(seconds);
+            }
+        }
+        let gaps = std::iter::once(0).chain(looked.clone()).zip(looked.iter().chain([&180]));
+        assert!(looked.len() >= 3 && gaps.into_iter().all(|(from, to)| to - from <= 60), "{looked:?}");
+        assert!(!Surroundings::new().unwrap().is_due(first), "at once");
+    }
+}

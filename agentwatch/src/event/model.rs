@@ -269,8 +269,9 @@ pub struct PolicyVersion {
 pub struct Loss {
     /// Kind of the events that are missing.
     pub kind: String,
-    /// Why: `ring_full`, `scratch_busy`, `process_table_full`, `cgroup_table_full`, `skipped`, `program_skipped` (the
-    /// kind is then the kernel program's name), `undecodable`, `disk_full`, `log_unwritable`.
+    /// Why: `ring_full`, `scratch_busy`, `process_table_full`, `cgroup_table_full`, `skipped`, `learned_table_full` and
+    /// `answer_unread` (of the addresses that names stand for), `program_skipped` (the kind is then the kernel program's
+    /// name), `undecodable`, `disk_full`, `log_unwritable`.
     pub reason: String,
     /// How many.
     pub count: u64,

@@ -9,6 +9,8 @@ use crate::{
 
 /// Name of the ability to judge at all.
 pub const RULES: &str = "rules";
+/// Name of the ability to learn what sessions are told that names stand for.
+pub const LEARNING: &str = "names as sessions are told them";
 
 /// How well something works here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -136,6 +138,7 @@ impl Abilities {
                     Mode::Approve | Mode::Enforce | Mode::Plan => {
                         !ability.name.starts_with("sessions by")
                             && ability.name != "vsock"
+                            && ability.name != LEARNING
                             && guard_of(&ability.name).is_none_or(|name| is_among(guards, name))
                     }
                 }
@@ -150,6 +153,13 @@ impl Abilities {
         let own = |name: &str| name == RULES || guard_of(name) == Some(guard.as_str());
         let mut absent = self.0.iter().filter(|ability| ability.state == State::Absent);
         absent.find(|ability| own(&ability.name)).map(Ability::named)
+    }
+
+    /// Why nothing is learned of what sessions are told that names stand for; nothing where it is.
+    #[must_use]
+    pub fn lacking_for_learning(&self) -> Option<&str> {
+        let absent = self.0.iter().find(|one| one.name == LEARNING && one.state == State::Absent)?;
+        Some(absent.reason.as_deref().unwrap_or("it does not work here"))
     }
 
     /// What deciding about an operation needs and does not work here, with the reasons; nothing where all is there.

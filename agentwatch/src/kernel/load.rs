@@ -18,7 +18,7 @@ use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{Array, MapData},
     programs::{
-        Program, ProgramError, ProgramType,
+        CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError, ProgramType,
         links::{FdLink, PinnedLink},
     },
     sys::{BpfHelper, is_helper_supported},
@@ -237,6 +237,16 @@ fn attached(program: &mut Program, probe: &Probe, btf: &Btf) -> Result<FdLink, P
             let id = program.attach()?;
             program.take_link(id)?.into()
         }
+        (Program::CgroupSkb(program), Hang::Packets) => {
+            program.load()?;
+            let cgroup = root_cgroup().map_err(ProgramError::IOError)?;
+            // Links stand beside other programs in any case, and the kernel takes no flag for them.
+            let id = program.attach(cgroup, CgroupSkbAttachType::Ingress, CgroupAttachMode::Single)?;
+            program
+                .take_link(id)?
+                .try_into()
+                .map_err(|error| ProgramError::IOError(io::Error::other(error)))?
+        }
         (Program::FEntry(program), Hang::Entry) => {
             program.load(probe.hook, btf)?;
             let id = program.attach()?;
@@ -245,6 +255,27 @@ fn attached(program: &mut Program, probe: &Probe, btf: &Btf) -> Result<FdLink, P
         _ => return Err(ProgramError::UnexpectedProgramType),
     })
 }
+
+/// The cgroup that all others are below: within a container's own namespace there is none to be seen.
+fn root_cgroup() -> io::Result<File> {
+    /// Inode number of the first folder of such a file system.
+    const ROOT: u64 = 1;
+    let mut missing = io::Error::other("the root of the unified hierarchy of cgroups is not mounted");
+    for path in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
+        let found = File::open(path).and_then(|folder| Ok((rustix::fs::fstatfs(&folder)?, folder)));
+        match found {
+            Ok((system, folder)) if system.f_type == CGROUP2_MAGIC && folder.metadata()?.ino() == ROOT => {
+                return Ok(folder);
+            }
+            Ok(_) => {}
+            Err(error) => missing = error,
+        }
+    }
+    Err(missing)
+}
+
+/// What `statfs` says of the unified hierarchy of cgroups (`CGROUP2_SUPER_MAGIC`).
+const CGROUP2_MAGIC: rustix::fs::FsWord = 0x6367_7270;
 
 /// The kernel's words, with the end of the verifier's log, where the reason is.
 fn describe(error: &ProgramError) -> String {

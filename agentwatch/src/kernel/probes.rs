@@ -1,5 +1,7 @@
 //! Every kernel program: on what it hangs, and what is lost without it.
 
+use super::ability::LEARNING;
+
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hang {
@@ -9,6 +11,8 @@ pub enum Hang {
     Lsm,
     /// The beginning of a kernel function.
     Entry,
+    /// Packets that come in, of all cgroups.
+    Packets,
 }
 
 /// One kernel program.
@@ -100,6 +104,13 @@ pub const PROBES: &[Probe] = &[
     tracepoint("cgroup_made", "cgroup_mkdir", "sessions by cgroup", false),
     tracepoint("cgroup_removed", "cgroup_rmdir", "sessions by cgroup", false),
     tracepoint("cgroup_attach", "cgroup_attach_task", "sessions by cgroup", false),
+    Probe {
+        program: "name_answer",
+        hook: "cgroup_skb/ingress",
+        hang: Hang::Packets,
+        gives: LEARNING,
+        required: false,
+    },
     Probe {
         program: "change_cwd",
         hook: "set_fs_pwd",

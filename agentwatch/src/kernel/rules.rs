@@ -7,6 +7,10 @@ use agentwatch_common::rules::{
     NetRow, PREFIX_FIXED_BITS, PrefixKey, RuleAutomaton, RuleStates, RuleSteps, SLOTS, View, ViewKey,
     WINDOWS, WindowTime,
 };
+use agentwatch_common::{
+    answer::{Learned, LearnedKey, NameKey},
+    limits::{NAME_GRACE_S, NAMES},
+};
 use aya::{
     Pod,
     maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key},
@@ -47,6 +51,12 @@ unsafe impl Pod for Shared<NetRow> {}
 unsafe impl Pod for Shared<NetRange> {}
 // SAFETY: as above.
 unsafe impl Pod for Shared<Choice> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<NameKey> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<LearnedKey> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<Learned> {}
 
 /// A network with the number of its set: bits, family, address.
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +125,8 @@ pub struct SlotTables<'a> {
     pub net_ranges: Vec<NetRange>,
     /// Defaults for addresses.
     pub net_defaults: Vec<Choice>,
+    /// Sets of the names that answers to sessions are looked through for, by the names' numbers.
+    pub names: Vec<(u64, u32)>,
 }
 
 /// The tables, opened.
@@ -133,6 +145,8 @@ pub struct RuleMaps {
     net_rows: Array<MapData, Shared<NetRow>>,
     net_ranges: Array<MapData, Shared<NetRange>>,
     net_defaults: Array<MapData, Shared<Choice>>,
+    names: HashMap<MapData, Shared<NameKey>, u32>,
+    learned: HashMap<MapData, Shared<LearnedKey>, Shared<Learned>>,
 }
 
 impl RuleMaps {
@@ -155,6 +169,8 @@ impl RuleMaps {
             net_rows: array(dir, "NET_ROWS")?,
             net_ranges: array(dir, "NET_RANGES")?,
             net_defaults: array(dir, "NET_DEFAULTS")?,
+            names: hash(dir, "NAMES")?,
+            learned: hash(dir, "LEARNED")?,
         })
     }
 
@@ -185,6 +201,12 @@ impl RuleMaps {
         }
         for prefix in &tables.prefixes {
             self.put_prefix(slot, prefix)?;
+        }
+        if tables.names.len() > NAMES as usize {
+            return Err(KernelError::TableFull { name: "NAMES", most: NAMES });
+        }
+        for &(name, set) in &tables.names {
+            named("NAMES", self.names.insert(Shared(NameKey { name, slot, pad: 0 }), set, 0))?;
         }
         named("NET_VIEWS", self.net_views.set(slot, tables.net_views, 0))?;
         put("WINDOWS", &mut self.windows, slot * WINDOWS, WINDOWS, tables.windows)?;
@@ -226,11 +248,32 @@ impl RuleMaps {
         }
     }
 
+    /// Gives up what sessions were told too long ago to count still. The kernel goes by the time itself: this makes room.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn forget_learned(&mut self, now_s: u64) -> Result<(), KernelError> {
+        let is_old =
+            |Shared(one): &Shared<Learned>| now_s.saturating_sub(one.seen_ns / 1_000_000_000) > NAME_GRACE_S;
+        let old: Vec<_> = self.learned.iter().flatten().filter(|(_, one)| is_old(one)).collect();
+        for (key, _) in old {
+            match self.learned.remove(&key) {
+                Err(MapError::KeyNotFound | MapError::ElementNotFound) => {}
+                other => named("LEARNED", other)?,
+            }
+        }
+        Ok(())
+    }
+
     /// Removes what an earlier policy left in a slot.
     fn clear(&mut self, slot: u32) -> Result<(), KernelError> {
         let views: Vec<_> = self.views.keys().flatten().filter(|Shared(key)| key.slot == slot).collect();
         for key in views {
             named("VIEWS", self.views.remove(&key))?;
+        }
+        let names: Vec<_> = self.names.keys().flatten().filter(|Shared(key)| key.slot == slot).collect();
+        for key in names {
+            named("NAMES", self.names.remove(&key))?;
         }
         let devices: Vec<_> = self.devices.keys().flatten().filter(|Shared(key)| key.slot == slot).collect();
         for key in devices {

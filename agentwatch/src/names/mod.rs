@@ -6,15 +6,16 @@ mod ask;
 mod config;
 mod follow;
 mod table;
+#[cfg(test)]
+mod told_tests;
 
 pub use self::answer::{Answer, Outcome};
 pub use self::config::{Hosts, Resolv};
 pub use self::follow::{Files, Follower, Orders, Report};
 pub use self::table::Table;
 
-/// Seconds that an address goes on counting as a name's after it was last seen to be: programs keep addresses longer
-/// than they should, and servers with several give a few at a time.
-pub const GRACE_S: u64 = 600;
+/// Seconds that an address goes on counting as a name's after it was last seen to be.
+pub const GRACE_S: u64 = agentwatch_common::limits::NAME_GRACE_S;
 /// Seconds between two questions for a name: however short its time to live, and however long.
 pub const ASK_AGAIN_S: std::ops::RangeInclusive<u64> = 1..=120;
 /// Names that are known at the same time at most. Past it further ones are not taken up, which is told.

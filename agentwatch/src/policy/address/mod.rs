@@ -8,6 +8,7 @@ pub use self::parse::AddressError;
 pub use self::ports::Ports;
 pub use self::target::{Address, Unix, canonical};
 
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::matcher::{CommandGlob, PathGlob};
@@ -93,6 +94,12 @@ pub struct DnsName {
     pub name: String,
     /// All names below it, at any depth, and not itself: `*.example.com`.
     pub below: bool,
+}
+
+impl fmt::Display for DnsName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.below { "*." } else { "" }, self.name)
+    }
 }
 
 impl DnsName {

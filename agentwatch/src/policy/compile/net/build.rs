@@ -28,7 +28,7 @@ pub fn compile(policy: &Policy, views: &Views, names: &KnownNames) -> Result<Net
 /// The tables, and what is needed to follow names in them.
 #[derive(Debug)]
 pub struct NetRules {
-    policy: Policy,
+    pub(super) policy: Policy,
     views: Views,
     pub(super) gathered: Gathered,
     /// Patterns of each set but the last, which is the one of addresses that could not be worked out.
@@ -41,6 +41,8 @@ pub struct NetRules {
     pub(super) undecided: Option<u32>,
     /// The addresses of names, each with its set.
     pub(super) placed: super::names::Placed,
+    /// The names that are looked for in what sessions are told: their numbers, each with its set.
+    pub(super) learned: Vec<(u64, u32)>,
     tables: NetTables,
 }
 
@@ -66,6 +68,7 @@ impl NetRules {
             ranges: HashMap::new(),
             undecided: None,
             placed: super::names::Placed::default(),
+            learned: Vec::new(),
             tables: NetTables::default(),
         };
         rules.tables.lists.push(PortList::default());
@@ -78,6 +81,7 @@ impl NetRules {
         }
         if !rules.gathered.names.is_empty() {
             rules.refusing_set()?;
+            rules.learn();
         }
         Ok(rules)
     }

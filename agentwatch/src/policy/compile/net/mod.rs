@@ -5,6 +5,7 @@
 //! [`ANY_HOST`], which is looked at for every address: otherwise each of them would be in each set.
 
 mod build;
+mod learn;
 mod names;
 mod patterns;
 mod ranges;
@@ -17,6 +18,7 @@ use std::net::IpAddr;
 use agentwatch_common::rules::{CHOICES, Choice, RULE_NONE, Verdict, WindowTime};
 
 pub use self::build::{NetRules, compile};
+pub use self::learn::is_learned;
 pub use self::names::{NAMED_ADDRESSES_MAX, NameChanges};
 use super::{TooManyChoices, ViewsError};
 use crate::event::Op;

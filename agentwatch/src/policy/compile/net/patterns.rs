@@ -112,6 +112,11 @@ impl Gathered {
 /// A pattern's host, transport and ports.
 type Host = (HostPattern, Option<Transport>, Ports);
 
+/// Whether a scope is about networks.
+pub(super) fn has_network(policy: &Policy, scope: &Scope, op: Op) -> bool {
+    hosts(policy, scope, op).iter().any(|(host, ..)| matches!(host, HostPattern::Network(_)))
+}
+
 fn hosts(policy: &Policy, scope: &Scope, op: Op) -> Vec<Host> {
     let Patterns::Addresses(entries) = scope.patterns(op) else { return Vec::new() };
     entries.iter().flat_map(|entry| patterns(policy, entry)).filter_map(host_of).collect()

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use agentwatch_common::rules::RULE_DEFAULT;
+use agentwatch_common::{answer::name_number, rules::RULE_DEFAULT};
 use proptest::prelude::*;
 
 use super::*;
@@ -219,6 +219,47 @@ proptest! {
             attempt.view = views.of_agent(index);
             let found = tables.decide(attempt);
             prop_assert_eq!((found.rule, found.verdict), reference(&policy, &names, agent, attempt), "{} {:?} {}", agent, attempt, text);
+        }
+    }
+}
+
+/// What is decided about an address by a name that a session was told it has, as the kernel does it.
+fn by_name(rules: &NetRules, name: &str, attempt: Attempt) -> Option<Choice> {
+    let of = |name: &str| {
+        let number = name_number(name);
+        rules.learned().iter().find(|(known, _)| *known == number).map(|(_, set)| *set)
+    };
+    let above = std::iter::successors(name.split_once('.'), |(_, rest)| rest.split_once('.'));
+    let set = of(name).or_else(|| above.into_iter().find_map(|(_, rest)| of(&format!("*.{rest}"))))?;
+    rules.tables().look(set, attempt)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    /// Of one name and host that nothing else is known of.
+    #[test]
+    fn what_is_learned_refuses_what_the_evaluator_does_and_no_more(
+        text in policy_text(),
+        name in prop::sample::select(vec!["a.test", "b.a.test", "c.b.a.test", "c.test", "other.example"]),
+        attempts in prop::collection::vec(attempt(), 1..60),
+    ) {
+        let policy = read(text.clone());
+        let views = Views::new(&policy).unwrap();
+        let rules = NetRules::new(&policy, &views).unwrap();
+        for (agent, mut attempt) in attempts {
+            attempt.view = views.of_agent(policy.agents.iter().position(|one| one.spec.name == agent));
+            attempt.op = Op::Connect;
+            let names = KnownNames::from([(name.to_owned(), vec![canonical(attempt.op, attempt.ip)])]);
+            let (rule, verdict) = reference(&policy, &names, agent, attempt);
+            let learned = by_name(&rules, name, attempt).filter(|choice| choice.verdict != 0);
+            let found = learned.map_or(0, |choice| choice.verdict).max(rules.tables().decide(attempt).verdict);
+            let counts = policy.rules.get(usize::from(rule).wrapping_sub(1)).is_none_or(|rule| is_learned(&policy, rule));
+            if verdict >= Verdict::Held.raw() && counts && rule != RULE_DEFAULT {
+                prop_assert!(found >= verdict, "{} {} {:?} {:?} {}", agent, name, attempt, learned, text);
+            }
+            if let Some(choice) = learned {
+                prop_assert!(choice.verdict >= Verdict::Held.raw() && verdict >= choice.verdict, "{} {} {:?} {:?} {}", agent, name, attempt, learned, text);
+            }
         }
     }
 }
