@@ -96,7 +96,7 @@ pub struct PolicyRuleView {
 pub enum Standing {
     /// The kernel carries it out, for all agents that it is for.
     Enforced,
-    /// The kernel carries it out for some of its agents: the reasons say for whom not.
+    /// The kernel carries it out for some of its agents, or not for all that it covers: the reasons say what is missing.
     Partly,
     /// The kernel decides by it and refuses nothing: the mode `recommend`.
     WouldDeny,

@@ -185,7 +185,7 @@ impl Loaded {
             refused: None,
             self_test: SelfTestView::default(),
             agents: standing::agents(&self.policy, abilities),
-            rules: standing::rules(&self.policy, abilities),
+            rules: standing::rules(&self.policy, abilities, &self.places),
         })
     }
 }

@@ -1,9 +1,11 @@
 //! What of a policy is carried out here: what `agentwatch policy show` tells.
 
+use super::surroundings;
 use crate::{
     control::policy::{PolicyAgentView, PolicyGuardView, PolicyRuleView, Standing},
     event::{Op, time::short_time},
     kernel::Abilities,
+    places::Places,
     policy::{Action, Agent, Guard, Mode, Policy, Rule},
 };
 
@@ -35,14 +37,14 @@ fn guard_of(agent: &Agent, guard: Guard, abilities: &Abilities) -> PolicyGuardVi
     PolicyGuardView { guard: guard.as_str().to_owned(), status, reason }
 }
 
-/// The rules of a policy, with what comes of each on a kernel of these abilities.
+/// The rules of a policy, with what comes of each on a kernel of these abilities, where things are called so.
 #[must_use]
-pub fn rules(policy: &Policy, abilities: &Abilities) -> Vec<PolicyRuleView> {
-    policy.rules.iter().map(|rule| rule_view(policy, rule, abilities)).collect()
+pub fn rules(policy: &Policy, abilities: &Abilities, places: &Places) -> Vec<PolicyRuleView> {
+    policy.rules.iter().map(|rule| rule_view(policy, rule, abilities, places)).collect()
 }
 
-fn rule_view(policy: &Policy, rule: &Rule, abilities: &Abilities) -> PolicyRuleView {
-    let (status, reasons) = standing(policy, rule, abilities);
+fn rule_view(policy: &Policy, rule: &Rule, abilities: &Abilities, places: &Places) -> PolicyRuleView {
+    let (status, reasons) = standing(policy, rule, abilities, places);
     let name = |index: &usize| policy.agents.get(*index).map(|agent| agent.spec.name.clone());
     let window = rule.during.and_then(|index| policy.windows.get(index));
     PolicyRuleView {
@@ -58,7 +60,7 @@ fn rule_view(policy: &Policy, rule: &Rule, abilities: &Abilities) -> PolicyRuleV
 }
 
 /// What comes of a rule, and what is to be known of that.
-fn standing(policy: &Policy, rule: &Rule, abilities: &Abilities) -> (Standing, Vec<String>) {
+fn standing(policy: &Policy, rule: &Rule, abilities: &Abilities, places: &Places) -> (Standing, Vec<String>) {
     let mut reasons = Vec::new();
     let lacking: Vec<String> = (Op::ALL.iter())
         .filter(|op| rule.scope.has(**op))
@@ -77,7 +79,10 @@ fn standing(policy: &Policy, rule: &Rule, abilities: &Abilities) -> (Standing, V
     };
     milder(&told, "in the mode `recommend`: what it would refuse is told, and happens");
     milder(&observed, "in the mode `observe`: nothing is decided");
-    let assurance = super::names::assurance(policy, rule, abilities);
+    let mut assurance = super::names::assurance(policy, rule, abilities);
+    if rule.action.stops() && policy.is_about_paths(rule) {
+        assurance.extend(surroundings::lacking(places).into_iter().map(str::to_owned));
+    }
     let status = match (enforced.is_empty(), told.is_empty(), observed.is_empty()) {
         (false, ..) if !lacking.is_empty() => Standing::NotEnforced,
         (false, true, true) if assurance.is_empty() => Standing::Enforced,
@@ -156,7 +161,10 @@ rules:
     }
 
     fn statuses(abilities: &Abilities) -> Vec<(String, Standing)> {
-        rules(&policy(), abilities).into_iter().map(|rule| (rule.name, rule.status)).collect()
+        rules(&policy(), abilities, &Places::default())
+            .into_iter()
+            .map(|rule| (rule.name, rule.status))
+            .collect()
     }
 
     #[test]
@@ -171,7 +179,7 @@ rules:
         ];
         let wanted = wanted.map(|(name, status)| (name.to_owned(), status));
         assert_eq!(statuses(&Abilities::default()), wanted);
-        let rules = rules(&policy(), &Abilities::default());
+        let rules = rules(&policy(), &Abilities::default(), &Places::default());
         assert!(rules[0].reasons[0].contains("`soft` is in the mode `recommend`"), "{:?}", rules[0]);
         assert!(rules[0].reasons[1].contains("`seen` is in the mode `observe`"), "{:?}", rules[0]);
         assert!(rules[1].reasons.is_empty() && rules[1].line == 10, "{:?}", rules[1]);
@@ -181,17 +189,33 @@ rules:
     }
 
     #[test]
+    fn what_was_not_found_of_other_names_is_told_of_rules_on_paths() {
+        let places = Places { linked_truncated: true, ..Places::default() };
+        let text = "version: 1\nagents:\n  a: {owner: a@example.com, mode: enforce}\nrules:\n  - {name: file, deny: {read: [/srv]}}\n  - {name: port, deny: {connect: ['*:80']}}\n";
+        let source = Source { name: "p.yaml".into(), text: text.to_owned() };
+        let policy = policy_of(vec![source], Context { users: &Users::default(), now_ns: 0 }).unwrap().0;
+        let found = rules(&policy, &Abilities::default(), &places);
+        assert_eq!((found[0].status, found[1].status), (Standing::Partly, Standing::Enforced));
+        assert!(found[0].reasons[0].contains("hard links"), "{:?}", found[0]);
+    }
+
+    #[test]
     fn what_the_kernel_lacks_is_never_called_enforced() {
         let mut abilities = Abilities::default();
         abilities.absent("net.bind", "`socket_bind` cannot be used");
         let found = statuses(&abilities);
         assert_eq!(found[1], ("strict".to_owned(), Standing::NotEnforced));
         assert_eq!(found[4], ("asks".to_owned(), Standing::Enforced), "another operation");
-        let reasons = &rules(&policy(), &abilities)[1].reasons;
+        let reasons = &rules(&policy(), &abilities, &Places::default())[1].reasons;
         assert_eq!(reasons, &["this kernel lacks for listen: net.bind (`socket_bind` cannot be used)"]);
         abilities.absent("file.open", "no hook");
         assert_eq!(statuses(&abilities)[2].1, Standing::WouldDeny);
-        assert!(rules(&policy(), &abilities)[2].reasons.iter().any(|reason| reason.contains("file.open")));
+        assert!(
+            rules(&policy(), &abilities, &Places::default())[2]
+                .reasons
+                .iter()
+                .any(|reason| reason.contains("file.open"))
+        );
     }
 
     #[test]

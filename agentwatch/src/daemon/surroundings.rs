@@ -85,20 +85,29 @@ pub(super) fn look(policy: &Policy) -> Result<Places, StartError> {
     Ok(Places::new(&mounts, found))
 }
 
-/// Says where there was more than is looked at.
-pub(super) fn tell(places: &Places) {
+/// What rules on files may not cover since there was more than is looked at: a sentence each.
+pub(super) fn lacking(places: &Places) -> Vec<&'static str> {
+    let mut found = Vec::new();
     if places.truncated {
-        tracing::warn!(
+        found.push(
             "not every symbolic link was found on the way to what the rules name: there is too much that their \
-             wildcards fit; name what the links lead to"
+             wildcards fit; name what the links lead to",
         );
     }
     if places.linked_truncated {
-        tracing::warn!(
+        found.push(
             "not every file was found that has other names (hard links) than those that the rules cover: there is too \
              much below the folders behind which their patterns have `**`; by the names that were not found such a file is \
-             judged as another one"
+             judged as another one",
         );
+    }
+    found
+}
+
+/// Says where there was more than is looked at.
+pub(super) fn tell(places: &Places) {
+    for sentence in lacking(places) {
+        tracing::warn!("{sentence}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! All that a policy says of paths.
 
-use super::{Action, AddressPattern, Patterns, Policy, Resource, Scope, What, address::AddressKind};
+use super::{Action, AddressPattern, Patterns, Policy, Resource, Rule, Scope, What, address::AddressKind};
 use crate::event::Op;
 use crate::matcher::PathGlob;
 
@@ -20,6 +20,12 @@ impl Policy {
             self.agents.iter().flat_map(|agent| self.protected(agent)).flat_map(|one| one.globs());
         let all = scopes.flat_map(globs_of).chain(resources).map(|glob| (glob, false));
         all.chain(refusing.chain(protected).map(|glob| (glob, true)))
+    }
+
+    /// Whether what a rule says is about paths.
+    #[must_use]
+    pub fn is_about_paths(&self, rule: &Rule) -> bool {
+        !globs_of(&rule.scope).is_empty() || !self.resources_of(&rule.scope).is_empty()
     }
 
     /// The patterns over paths of the resources that a scope names.

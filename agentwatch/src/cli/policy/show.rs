@@ -21,7 +21,7 @@ Examples:
 
 STATUS says what comes of a rule:
   enforced      the kernel carries it out, for all agents that it is for
-  partly        for some of them: the lines below the table say for whom not
+  partly        for some of them, or not for all that it covers: the lines below the table say what is missing
   would-deny    what it would refuse is told, and happens: the mode recommend
   observed      nothing is decided: the mode observe
   not-enforced  it should be carried out and is not: the lines below the table say why
