@@ -20,7 +20,6 @@ mod load;
 mod names;
 mod nested;
 mod network;
-mod older;
 mod other_names;
 mod outsiders;
 mod paths;
@@ -30,8 +29,8 @@ mod processes;
 mod properties;
 mod recognition;
 mod restarts;
-mod selftest;
 mod sockets;
+mod unloaded;
 
 use anyhow::Result;
 use tests::compare::{same_acts, same_processes};
