@@ -5,21 +5,16 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Instant;
 
 use agentwatch::event::{Event, Kind};
 use anyhow::{Context as _, Result, ensure};
-use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::pty::OpenptFlags;
 use tests::compare::{bytes, json_lines, same_acts, same_processes};
-use tests::daemon::{Daemon, PATIENCE, PINS, Place, Shared};
-use tests::session::{SessionRun, act_words, contents, copy_actor, truth, wait, work_dir};
+use tests::daemon::{Daemon, Place, Shared};
+use tests::session::{SessionRun, contents, copy_actor, wait, work_dir};
 use tests::truth::Bytes;
-
-use crate::load::Counted;
-use crate::restarts::{Shell, all_events, is_creation};
 
 /// Checks how a command ended: its exit code, and words of its one sentence.
 pub fn ended(output: &Output, code: i32, words: &[&str]) -> Result<()> {

@@ -1,16 +1,16 @@
 //! The log and the daemon's life: killed, restarted, doubled, damaged.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
-use agentwatch::event::{Event, How, Kind, Verdict};
+use agentwatch::event::{Event, Kind, Verdict};
 use anyhow::{Context as _, Result, ensure};
 use tests::compare::json_lines;
 use tests::daemon::{Daemon, Place, Shared};
 use tests::log::LogFollower;
-use tests::session::{copy_actor, wait, work_dir};
+use tests::session::{wait, work_dir};
 
 /// Every event that a state folder holds; numbers without gaps are checked on the way.
 pub fn all_events(place: &Place) -> Result<Vec<Event>> {

@@ -2,10 +2,9 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Instant;
 
-use agentwatch::event::{Event, Kind};
+use agentwatch::event::Kind;
 use anyhow::{Context as _, Result, ensure};
 use rustix::mount::{MountFlags, UnmountFlags};
 use tests::compare::{json_lines, same_acts};

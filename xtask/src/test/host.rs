@@ -22,9 +22,10 @@ pub fn checks() -> Vec<Part> {
             .context("the format differs: `cargo fmt` mends it")
     }));
     parts.push(Part::check("lints", || {
-        // The live tests are no test of a host's, and so none of all targets.
-        let targets = ["--all-targets", "--test", "live"];
-        cmd::watched(cargo("clippy")?.args(HOST_CRATES).args(targets).args(["--", "-D", "warnings"]))
+        let lint = |what: &[&str]| cmd::watched(cargo("clippy")?.args(what).args(["--", "-D", "warnings"]));
+        lint(&[&HOST_CRATES[..], &["--all-targets"]].concat())?;
+        // No test of a host's, and so none of all targets, beside which it cannot be named either.
+        lint(&["--package", "tests", "--test", "live"])
     }));
     parts.push(Part::check("lints of the kernel programs", || {
         let mut clippy = cargo("clippy")?;
