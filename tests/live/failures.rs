@@ -12,7 +12,7 @@ use agentwatch::event::{Event, Kind};
 use anyhow::{Context as _, Result, ensure};
 use rustix::pty::OpenptFlags;
 use tests::compare::{bytes, json_lines, same_acts, same_processes};
-use tests::daemon::{Daemon, Place, Shared};
+use tests::daemon::{Daemon, Shared};
 use tests::session::{SessionRun, contents, copy_actor, wait, work_dir};
 use tests::truth::Bytes;
 
@@ -36,16 +36,6 @@ pub fn outcome(command: &mut Command) -> Result<Output> {
     let (stdout, stderr) = (contents(&stdout)?, contents(&stderr)?);
     let status = status.with_context(|| String::from_utf8_lossy(&stderr).into_owned())?;
     Ok(Output { status, stdout, stderr })
-}
-
-#[test]
-fn without_a_daemon_questions_are_refused() -> Result<()> {
-    let _machine = Shared::apart()?;
-    let place = Place::new()?;
-    for words in [&["agents"][..], &["tree", "test-000000"], &["events"]] {
-        ended(&outcome(&mut place.agentwatch(words))?, 5, &["agentwatch run"])?;
-    }
-    Ok(())
 }
 
 /// Case E18.

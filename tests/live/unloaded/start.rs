@@ -97,3 +97,13 @@ fn a_state_folder_that_cannot_be_written_is_refused() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn without_a_daemon_questions_are_refused() -> Result<()> {
+    let _machine = Shared::none()?;
+    let place = Place::new()?;
+    for words in [&["agents"][..], &["tree", "test-000000"], &["events"]] {
+        ended(&outcome(&mut place.agentwatch(words))?, 5, &["agentwatch run"])?;
+    }
+    Ok(())
+}
