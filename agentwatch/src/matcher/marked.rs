@@ -4,7 +4,9 @@ use super::alias::{Alias, Aliases, Follow};
 use super::classes::Classes;
 use super::nfa::{Nfa, NodeId};
 use super::rows::Rows;
-use super::{ByteSet, CommandGlob, Mark, PathGlob, Piece, ScriptGlob, TooManyStates, minimise, subsets};
+use super::{
+    ByteSet, CommandGlob, Mark, PathGlob, Piece, ScriptGlob, TooManyStates, matches_pieces, minimise, subsets,
+};
 
 /// Patterns, for texts of several kinds, each kind with a number.
 #[derive(Debug)]
@@ -46,8 +48,11 @@ impl Patterns {
 
     /// Marks paths, read from the root down with a slash before each name; the root itself is the empty text.
     pub fn insert_path(&mut self, kind: usize, glob: &PathGlob, mark: Mark) {
-        let root = glob.matches(b"/").then(Vec::new);
-        for pieces in glob.forward().chain(root) {
+        let mut all: Vec<Vec<Piece>> = glob.forward().collect();
+        if all.iter().any(|pieces| matches_pieces(pieces, b"/")) {
+            all.push(Vec::new());
+        }
+        for pieces in all {
             self.insert(kind, &pieces, mark);
             self.aliases.spellings(kind, &pieces).iter().for_each(|other| self.insert_other(other, mark));
         }

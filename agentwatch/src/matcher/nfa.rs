@@ -54,6 +54,8 @@ pub(super) struct Nfa {
     /// Each set of bytes that nodes name, once.
     sets: Vec<ByteSet>,
     set_ids: HashMap<ByteSet, SetId>,
+    /// The same for sets of one byte, which most are; [`NONE`] where there is none yet.
+    of_bytes: [SetId; 256],
     /// For each interpreter as it was written: where its options and its script begin, and where an option
     /// goes on.
     words: HashMap<String, (NodeId, NodeId)>,
@@ -73,6 +75,7 @@ impl Nfa {
             beyond: HashMap::new(),
             sets,
             set_ids,
+            of_bytes: [NONE; 256],
             words: HashMap::new(),
             ends: HashMap::new(),
         }
@@ -84,10 +87,20 @@ impl Nfa {
     }
 
     fn set_id(&mut self, set: ByteSet) -> SetId {
-        *self.set_ids.entry(set).or_insert_with(|| {
+        let byte = set.only().map(usize::from);
+        if let Some(&known) = byte.and_then(|byte| self.of_bytes.get(byte))
+            && known != NONE
+        {
+            return known;
+        }
+        let id = *self.set_ids.entry(set).or_insert_with(|| {
             self.sets.push(set);
             u32::try_from(self.sets.len() - 1).unwrap_or(u32::MAX)
-        })
+        });
+        if let Some(place) = byte.and_then(|byte| self.of_bytes.get_mut(byte)) {
+            *place = id;
+        }
+        id
     }
 
     /// A root for texts of one kind.

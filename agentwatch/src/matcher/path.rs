@@ -26,20 +26,7 @@ enum Part {
 
 /// Reads a path pattern into the shapes that it stands for.
 pub(super) fn shapes(text: &str) -> Result<Vec<Shape>, GlobError> {
-    let mut all = Vec::new();
-    for tokens in token::parse(text)? {
-        let plain = is_plain(&tokens);
-        for shape in shapes_of(&tokens)? {
-            if plain {
-                all.push(shape.below());
-            }
-            all.push(shape);
-        }
-        if all.len() > EXPANSIONS_MAX {
-            return Err(GlobError::at(0, Problem::TooManyExpansions));
-        }
-    }
-    Ok(all)
+    read(text, is_plain)
 }
 
 /// As [`shapes`], with all below a pattern that may name a folder: one whose last component is written out,
@@ -48,14 +35,23 @@ pub(super) fn shapes(text: &str) -> Result<Vec<Shape>, GlobError> {
 /// Not with `**`: `**/.env` means things of that name wherever they are. An automaton that had to remember
 /// which of many such names it has passed would have a state for each combination of them.
 pub(super) fn shapes_with_below(text: &str) -> Result<Vec<Shape>, GlobError> {
-    let mut all = shapes(text)?;
+    read(text, |tokens| is_plain(tokens) || names_a_folder(tokens))
+}
+
+/// The shapes, with all below those of which this is true.
+fn read(text: &str, with_below: impl Fn(&[Token]) -> bool) -> Result<Vec<Shape>, GlobError> {
+    let mut all = Vec::new();
     for tokens in token::parse(text)? {
-        if !is_plain(&tokens) && names_a_folder(&tokens) {
-            all.extend(shapes_of(&tokens)?.iter().map(Shape::below));
+        let with_below = with_below(&tokens);
+        for shape in shapes_of(&tokens)? {
+            if with_below {
+                all.push(shape.below());
+            }
+            all.push(shape);
         }
-    }
-    if all.len() > EXPANSIONS_MAX {
-        return Err(GlobError::at(0, Problem::TooManyExpansions));
+        if all.len() > EXPANSIONS_MAX {
+            return Err(GlobError::at(0, Problem::TooManyExpansions));
+        }
     }
     Ok(all)
 }

@@ -60,15 +60,19 @@ impl Rows {
 
     /// Adds where the next state leads, by class.
     pub(super) fn push(&mut self, row: &[u32]) {
-        self.sorted.clear();
-        self.sorted.extend_from_slice(row);
-        self.sorted.sort_unstable();
-        let most = self.sorted.chunk_by(|a, b| a == b).max_by_key(|same| same.len());
-        let default = most.and_then(<[u32]>::first).copied().unwrap_or(0);
+        let default = majority(row).unwrap_or_else(|| self.most_frequent(row));
         let others = (0..).zip(row).filter(|(_, next)| **next != default);
         self.steps.extend(others.map(|(class, &next)| Step::new(class, next)));
         self.defaults.push(default);
         self.ends.push(u32::try_from(self.steps.len()).unwrap_or(u32::MAX));
+    }
+
+    fn most_frequent(&mut self, row: &[u32]) -> u32 {
+        self.sorted.clear();
+        self.sorted.extend_from_slice(row);
+        self.sorted.sort_unstable();
+        let most = self.sorted.chunk_by(|a, b| a == b).max_by_key(|same| same.len());
+        most.and_then(<[u32]>::first).copied().unwrap_or(0)
     }
 
     /// Number of states.
@@ -111,5 +115,39 @@ impl Rows {
         self.defaults.shrink_to_fit();
         self.ends.shrink_to_fit();
         self.steps.shrink_to_fit();
+    }
+}
+
+/// What more than half of a row is, as in most rows: found without sorting, by what is left where two that differ cancel
+/// each other.
+fn majority(row: &[u32]) -> Option<u32> {
+    let (left, _) = row.iter().fold((0, 0_usize), |(left, votes), &next| match votes {
+        0 => (next, 1),
+        _ if next == left => (left, votes + 1),
+        _ => (left, votes - 1),
+    });
+    (row.iter().filter(|next| **next == left).count() > row.len() / 2).then_some(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_where_most_classes_lead() {
+        for (row, default) in [
+            (&[7, 7, 3, 7][..], 7),
+            (&[3, 7, 7], 7),
+            (&[1, 2, 2, 3, 3, 3], 3),
+            (&[5], 5),
+            (&[4, 9, 4, 9, 4, 8], 4),
+        ] {
+            let mut rows = Rows::new(row.len());
+            rows.push(row);
+            let mut expanded = Vec::new();
+            rows.expand(0, &mut expanded);
+            assert_eq!((rows.default_of(0), expanded.as_slice()), (default, row));
+        }
+        assert_eq!((majority(&[1, 1, 2, 2]), majority(&[]), majority(&[1, 2, 2])), (None, None, Some(2)));
     }
 }

@@ -14,6 +14,9 @@ use super::slices::Slices;
 /// Nodes in all states together: bounds memory and time. Past it the patterns are refused.
 const MEMBERS_MAX: usize = 1 << 22;
 
+/// The state of no nodes.
+const DEAD: u32 = 0;
+
 /// The patterns need too many states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyStates;
@@ -95,6 +98,10 @@ impl Builder<'_> {
         // Most classes lead to the same place: it is looked for once.
         let mut found: Vec<(&[NodeId], u32)> = Vec::new();
         for targets in &next {
+            if targets.is_empty() {
+                row.push(DEAD);
+                continue;
+            }
             let state = match found.iter().find(|(others, _)| *others == targets.as_slice()) {
                 Some(&(_, state)) => state,
                 None => {

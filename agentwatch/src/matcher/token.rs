@@ -178,29 +178,27 @@ fn class(open: usize, bytes: &mut impl Iterator<Item = (usize, u8)>) -> Result<K
 
 /// Expands `{a,b}` as a shell does: alternatives first, everything else after that.
 fn expand(tokens: &[Token]) -> Result<Vec<Vec<Token>>, GlobError> {
-    let mut results: Vec<Vec<Token>> = vec![Vec::new()];
+    let mut results: Vec<Vec<Token>> = vec![Vec::with_capacity(tokens.len())];
     let mut rest = tokens.iter().enumerate();
     while let Some((index, token)) = rest.next() {
-        let alternatives = match &token.kind {
-            Kind::Open => {
-                let inner = tokens.get(index + 1..).unwrap_or_default();
-                let (parts, length) = alternatives(inner, token.offset)?;
-                // The tokens up to and with the closing brace are done.
-                rest.nth(length);
-                let mut expanded = Vec::new();
-                for part in parts {
-                    expanded.extend(expand(part)?);
-                }
-                expanded
-            }
-            _ => vec![vec![token.clone()]],
-        };
-        if results.len().saturating_mul(alternatives.len()) > EXPANSIONS_MAX {
+        if token.kind != Kind::Open {
+            results.iter_mut().for_each(|result| result.push(token.clone()));
+            continue;
+        }
+        let inner = tokens.get(index + 1..).unwrap_or_default();
+        let (parts, length) = alternatives(inner, token.offset)?;
+        // The tokens up to and with the closing brace are done.
+        rest.nth(length);
+        let mut expanded = Vec::new();
+        for part in parts {
+            expanded.extend(expand(part)?);
+        }
+        if results.len().saturating_mul(expanded.len()) > EXPANSIONS_MAX {
             return Err(GlobError::at(token.offset, Problem::TooManyExpansions));
         }
         results = results
             .iter()
-            .flat_map(|head| alternatives.iter().map(move |tail| [head.as_slice(), tail].concat()))
+            .flat_map(|head| expanded.iter().map(move |tail| [head.as_slice(), tail].concat()))
             .collect();
     }
     Ok(results)

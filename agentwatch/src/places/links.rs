@@ -6,7 +6,7 @@
 //! ([`super::hard_links`]).
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     fs::{self, Metadata},
     os::unix::{ffi::OsStrExt as _, ffi::OsStringExt as _, fs::MetadataExt as _},
     path::{Component, Path, PathBuf},
@@ -51,6 +51,7 @@ pub fn find<'a>(root: &Path, mounts: &Mounts, globs: impl Iterator<Item = (&'a P
         files: HardLinks::new(root, mounts, slow.iter().copied()),
         slow,
         seen: HashSet::new(),
+        pieces: HashMap::new(),
         links: BTreeSet::new(),
         names: 0,
         truncated: false,
@@ -61,7 +62,9 @@ pub fn find<'a>(root: &Path, mounts: &Mounts, globs: impl Iterator<Item = (&'a P
         trusted: search.is_safe(Path::new("/")),
         wants_files: false,
     };
-    for (glob, wants_files) in globs {
+    // Rules name the same for several operations.
+    let mut known = HashSet::new();
+    for (glob, wants_files) in globs.filter(|one| known.insert(*one)) {
         let start = Place { wants_files, ..start.clone() };
         for pieces in glob.forward() {
             let mut names = pieces.split(is_slash);
@@ -94,7 +97,9 @@ struct Search<'a> {
     /// Where file systems are mounted in which nothing is searched.
     slow: HashSet<&'a [u8]>,
     /// Folders that were looked at, by what was looked for: patterns begin alike.
-    seen: HashSet<(PathBuf, bool, Vec<Piece>)>,
+    seen: HashSet<(PathBuf, bool, Vec<u32>)>,
+    /// Numbers of the pieces of patterns: different ones are few, and each takes as much as ten numbers.
+    pieces: HashMap<Piece, u32>,
     files: HardLinks<'a>,
     links: BTreeSet<Alias>,
     names: usize,
@@ -115,6 +120,7 @@ impl Search<'_> {
             }
             return;
         }
+        let left = left.into_iter().map(|piece| self.number(piece)).collect();
         if !self.seen.insert((here.spelled.clone(), here.wants_files, left)) {
             return;
         }
@@ -122,6 +128,11 @@ impl Search<'_> {
             Some(name) => self.enter(here, &name, rest),
             None => self.enter_all(here, first, rest),
         }
+    }
+
+    fn number(&mut self, piece: Piece) -> u32 {
+        let next = u32::try_from(self.pieces.len()).unwrap_or(u32::MAX);
+        *self.pieces.entry(piece).or_insert(next)
     }
 
     /// Goes on by every name in a folder that fits.
