@@ -100,7 +100,11 @@ fn await_kind(log: &mut LogReader, kind: &str, count: u64) -> Result<()> {
 }
 
 impl Memory {
-    fn now(daemon: &Daemon, when: &str) -> Result<Self> {
+    /// What the daemon has now.
+    ///
+    /// # Errors
+    /// It has ended, or the kernel does not tell.
+    pub fn now(daemon: &Daemon, when: &str) -> Result<Self> {
         let read = |name: &str| {
             let path = format!("/proc/{}/{name}", daemon.pid());
             fs::read_to_string(&path).with_context(|| format!("cannot read {path}: has the daemon ended?"))

@@ -6,6 +6,7 @@
 mod audit;
 mod clock;
 mod cost;
+mod large;
 mod load;
 mod log;
 mod memory;
@@ -50,7 +51,7 @@ pub struct Args {
 enum Measure {
     /// Instructions per operation.
     Cost,
-    /// Instructions by the number of rules.
+    /// Instructions by the number of rules, and what a large policy takes to come into force.
     Rules,
     /// Losses under load, and memory.
     Load,
@@ -61,6 +62,7 @@ enum Measure {
 #[serde(rename_all = "snake_case")]
 enum Found {
     Cost(cost::Cost),
+    Large(large::Large),
     Load(load::Load),
     Memory(memory::Memory),
 }
@@ -81,7 +83,7 @@ impl Found {
 pub fn main(args: &Args) -> Result<i32> {
     match args.guest {
         Some(Measure::Cost) => cost::measure(args.quick).map(|()| 0),
-        Some(Measure::Rules) => rules::measure(args.quick).map(|()| 0),
+        Some(Measure::Rules) => large::measure().and_then(|()| rules::measure(args.quick)).map(|()| 0),
         Some(Measure::Load) => {
             load::measure(args.quick).and_then(|()| memory::measure(args.quick)).map(|()| 0)
         }

@@ -2,6 +2,7 @@
 
 use super::Found;
 use super::cost::{Cost, OPERATIONS, Setting};
+use super::large::{Large, NUMBERS as PATTERNS, PLACES};
 use super::load::Load;
 use super::memory::Memory;
 use super::rules::{BUILD, NUMBERS, OPEN, OPEN_MOUNTED, USUAL};
@@ -16,6 +17,8 @@ const FLAT_PERCENT: f64 = 10.0;
 const RULES_TARGETS: [(&str, f64); 2] = [(OPEN.name, 40.0), (BUILD.name, 3.0)];
 /// What the daemon may have resident, in KiB.
 const MEMORY_TARGET_KIB: u64 = 64 * 1024;
+/// Instructions in which a large policy comes into force: two seconds of a CPU that does 4·10^9 in one.
+const LARGE_TARGET: u64 = 8_000_000_000;
 /// Events a second at which nothing may be lost.
 const RATE_TARGET: u64 = 50_000;
 /// How much memory may differ between the first and the last look during a load, in percent.
@@ -37,6 +40,11 @@ pub fn text(kernel: &str, found: &[Found]) -> String {
         text += &cost_table(&costs);
         text += &rules_table(&costs).unwrap_or_default();
     }
+    let large: Vec<&Large> =
+        found.iter().filter_map(|found| if let Found::Large(it) = found { Some(it) } else { None }).collect();
+    if !large.is_empty() {
+        text += &large_table(&large);
+    }
     if !loads.is_empty() {
         text += &load_table(&loads);
     }
@@ -53,6 +61,10 @@ pub fn figure(found: &Found) -> String {
         Found::Cost(it) => {
             let (instructions, events) = (grouped(it.instructions), it.events);
             format!("{}, {:?}: {instructions} instructions, {events:.2} events", it.operation, it.setting)
+        }
+        Found::Large(it) => {
+            let [instructions, peak] = [it.instructions, it.peak_kib].map(|number| grouped(number as f64));
+            format!("a large policy {}: {instructions} instructions, at most {peak} KiB", it.place)
         }
         Found::Load(it) => format!("{}: {} events a second, {} lost", it.name, grouped(it.rate), it.lost),
         Found::Memory(it) => format!("{}: {} KiB resident", it.when, grouped(it.rss_kib as f64)),
@@ -143,6 +155,28 @@ fn rules_table(costs: &[&Cost]) -> Option<String> {
         text += &format!("    {}: {percent:+.1} %\n", OPEN_MOUNTED.name);
     }
     Some(text)
+}
+
+fn large_table(all: &[&Large]) -> String {
+    let [paths, networks, commands] = PATTERNS.map(|number| grouped(number.into()));
+    let mut text = format!(
+        "\nA policy of {paths} path patterns, {networks} networks and {commands} command patterns comes into force\n\n"
+    );
+    text += &row(["", "instructions", "peak, KiB", "", "", "", "", ""]);
+    for one in all {
+        let [instructions, peak] = [one.instructions, one.peak_kib].map(|number| grouped(number as f64));
+        text += &row([&one.place, &instructions, &peak, "", "", "", "", ""]);
+        text += &verdict(
+            one.instructions <= LARGE_TARGET,
+            &format!("at most {} instructions", grouped(LARGE_TARGET as f64)),
+        );
+        // While a large policy gives way to another, both are there.
+        if one.place == PLACES[0] {
+            let limit = grouped(MEMORY_TARGET_KIB as f64);
+            text += &verdict(one.peak_kib <= MEMORY_TARGET_KIB, &format!("at most {limit} KiB"));
+        }
+    }
+    text
 }
 
 fn notes(costs: &[&Cost]) -> String {
@@ -304,6 +338,17 @@ mod tests {
         assert!(good.contains("reached:     open + close, judged: +35.0 %"), "{good}");
         assert!(good.contains("NOT REACHED: make, one file of C: +4.0 %"), "{good}");
         assert!(text("6.1", &found(9000.0)).contains("NOT REACHED: 10,000 rules +12.5 %"));
+    }
+
+    #[test]
+    fn a_large_policy_is_held_to_its_limits() {
+        let large = |place: &str, instructions, peak_kib| {
+            Found::Large(Large { place: place.to_owned(), instructions, peak_kib })
+        };
+        let good = text("6.1", &[large(PLACES[0], 6_000_000_000, 60_000), large(PLACES[1], 1, 90_000)]);
+        assert!(good.contains("10,000 networks") && !good.contains("NOT REACHED"), "{good}");
+        let bad = text("6.1", &[large(PLACES[0], 9_000_000_000, 70_000)]);
+        assert_eq!(bad.matches("NOT REACHED").count(), 2, "{bad}");
     }
 
     #[test]
