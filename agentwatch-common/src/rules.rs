@@ -237,10 +237,12 @@ pub const TRANSPORTS: u32 = 3;
 /// Prefixes of both families in one policy.
 pub const PREFIXES: u32 = 1 << 16;
 /// Rows of one policy: value of `NET_ROWS` at `slot * NET_ROWS + row`, with
-/// `row = ((set * views + view) * 2 + listens) * TRANSPORTS + transport`.
-pub const NET_ROWS: u32 = 1 << 16;
-/// Ranges of ports of one policy: value of `NET_RANGES` at `slot * NET_RANGES + index`.
-pub const NET_RANGES: u32 = 1 << 15;
+/// `row = ((set * views + view) * 2 + listens) * TRANSPORTS + transport`. Room for 10,000 networks that are all judged
+/// differently, for two groups of agents, the self-test and those that are not judged; both slots take 4 MiB.
+pub const NET_ROWS: u32 = 1 << 18;
+/// Ranges of ports of one policy: value of `NET_RANGES` at `slot * NET_RANGES + index`. Room for 10,000 rules, each on
+/// other ports; both slots take 2.5 MiB.
+pub const NET_RANGES: u32 = 1 << 16;
 /// Views for which there are defaults on addresses: value of `NET_DEFAULTS` at
 /// `(slot * NET_VIEWS + view) * 2 + listens`.
 pub const NET_VIEWS: u32 = 1_024;

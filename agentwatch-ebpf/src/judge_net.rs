@@ -12,8 +12,8 @@ use crate::{
     record::{KnownPlace, Record},
 };
 
-/// Longest binary search: over twice as many ranges as there can be.
-const SEARCH_STEPS: u32 = 16;
+/// Longest binary search: in as many ranges as there can be.
+const SEARCH_STEPS: u32 = rules::NET_RANGES.ilog2() + 1;
 const IPPROTO_TCP: u16 = 6;
 const IPPROTO_UDP: u16 = 17;
 const IPPROTO_UDPLITE: u16 = 136;

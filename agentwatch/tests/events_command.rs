@@ -38,6 +38,7 @@ fn event(seconds: u64, session: &str, path: &str) -> Event {
         rule: None,
         reason: None,
         policy: None,
+        intent: None,
         errno: None,
         count: 1,
         time_last: None,

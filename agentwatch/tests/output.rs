@@ -6,8 +6,8 @@ use std::path::Path;
 
 use agentwatch::event::bytes::encode;
 use agentwatch::event::{
-    Child, Encoding, Event, Exit, File, Guarded, How, Kind, Loss, Network, ObservedText, Op, PolicyVersion,
-    Process, Verdict,
+    Alignment, Check, Child, Encoding, Event, Exit, File, Guarded, How, IntentRef, Kind, Loss, Network,
+    ObservedText, Op, PolicyVersion, Process, Verdict,
 };
 use agentwatch::log::Line;
 use agentwatch::output::{Form, Style};
@@ -56,6 +56,7 @@ fn bare(seq: u64, kind: Kind) -> Event {
         rule: None,
         reason: None,
         policy: None,
+        intent: None,
         errno: None,
         count: 1,
         time_last: None,
@@ -146,7 +147,7 @@ fn full(seq: u64) -> Event {
             peer_address: Some(text("/run/%FF")),
             peer_address_encoding: Some(Encoding::Percent),
             peer_port: Some(1),
-            peer_name: None,
+            peer_name: Some("db.example.com".into()),
             local_address: Some(text("@%FF")),
             local_address_encoding: Some(Encoding::Percent),
             local_port: Some(2),
@@ -160,6 +161,7 @@ fn full(seq: u64) -> Event {
         rule: Some("keep away from production".into()),
         reason: Some("the rule `keep away from production` covers it".into()),
         policy: Some(PolicyVersion { version: 7, hash: "0a1b2c".into() }),
+        intent: Some(IntentRef::of(&"int-4n5m6p".into(), Alignment::Outside)),
         errno: Some("EPERM".into()),
         count: 12,
         time_last: Some("2026-11-21T03:37:13.000000001Z".into()),
@@ -283,8 +285,36 @@ fn guards() -> Vec<Event> {
     ]
 }
 
+fn intents() -> Vec<Event> {
+    let id = || "int-4n5m6p".into();
+    let at = |seq, alignment, id: Option<_>| Event {
+        intent: Some(IntentRef { id, alignment: Some(alignment), check: None }),
+        ..of_file(seq, Kind::FileCreate, Op::Write, at("/srv/a"))
+    };
+    let about = |seq, kind, reason: &str| Event {
+        process: None,
+        attribution: None,
+        reason: Some(reason.into()),
+        intent: Some(IntentRef { id: Some(id()), alignment: None, check: None }),
+        ..of_session(seq, kind, None)
+    };
+    vec![
+        about(60, Kind::IntentDeclared, "declared by operator: rotate the logs"),
+        at(61, Alignment::Aligned, Some(id())),
+        Event { rule: Some("logs".into()), ..at(62, Alignment::Outside, Some(id())) },
+        about(63, Kind::IntentClosed, "closed by operator"),
+        at(64, Alignment::Expired, Some(id())),
+        at(65, Alignment::Undeclared, None),
+        Event { intent: None, ..about(66, Kind::IntentRefused, "the scope names nothing") },
+        Event {
+            intent: Some(IntentRef { id: Some(id()), alignment: None, check: Some(Check::Failed) }),
+            ..about(67, Kind::IntentChecked, "failed, by operator: 3 rows are missing")
+        },
+    ]
+}
+
 fn samples() -> Vec<Event> {
-    [processes(), files(), others(), guards()].concat()
+    [processes(), files(), others(), guards(), intents()].concat()
 }
 
 fn check_golden(name: &str, found: &str) {

@@ -73,6 +73,41 @@ fn check_says_whether_a_policy_can_be_used() {
 }
 
 #[test]
+fn check_refuses_what_the_kernel_has_no_room_for() {
+    use std::fmt::Write as _;
+    // So many different networks, each judged differently for so many agents.
+    let policy = |networks: u32, agents: u32| {
+        let mut text = "version: 1\nagents:\n".to_owned();
+        for agent in 0..agents {
+            let _ = writeln!(text, "  a{agent}: {{owner: dev@example.com, mode: enforce}}");
+        }
+        text.push_str("rules:\n");
+        for agent in 0..agents {
+            let _ = writeln!(
+                text,
+                "  - {{name: of a{agent}, agents: [a{agent}], deny: {{connect: ['192.0.2.{agent}:*']}}}}"
+            );
+        }
+        for network in 0..networks {
+            let (high, low) = (network / 256, network % 256);
+            let _ = writeln!(
+                text,
+                "  - {{name: net {network}, deny: {{connect: ['10.{high}.{low}.0/24:{}']}}}}",
+                network + 1
+            );
+        }
+        text
+    };
+    let folder = folder(&[("many.yaml", &policy(9_900, 1)), ("more.yaml", &policy(9_900, 40))]);
+    let (code, text) = answer(folder.path(), &["check", "many.yaml"]);
+    assert_eq!(code, 0, "{text}");
+    let (code, text) = answer(folder.path(), &["check", "more.yaml"]);
+    assert_eq!(code, 4, "{text}");
+    assert!(text.starts_with("error[AW0124]: ") && text.contains("more.yaml"), "{text}");
+    assert!(text.contains("more than the kernel's tables hold"), "{text}");
+}
+
+#[test]
 fn check_for_programs() {
     let folder = folder(&[("bad.yaml", &TESTED.replace("resource:db", "resource:bd"))]);
     let (code, view) = json(folder.path(), &["check", "bad.yaml"]);
@@ -135,6 +170,7 @@ fn explain_says_which_rule_and_why() {
                   resource  db (production)\n  \
                   why       looks idle and is not\n  \
                   owner     oncall@example.com\n  \
+                  hooks     socket_connect, socket_sendmsg, file_receive\n  \
                   mode      enforce\n  \
                   also      the rule `far away` (p.yaml:8) says `log`\n";
     assert_eq!((code, text.as_str()), (3, wanted));

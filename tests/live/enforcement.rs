@@ -53,6 +53,35 @@ pub fn refused(daemon: &mut Daemon, script: &str, rule: &str) -> Result<Event> {
 }
 
 #[test]
+fn a_refusal_is_explained_by_its_rule_its_hook_and_its_ancestors() -> Result<()> {
+    Shared::with(|daemon| {
+        let file = protected()?;
+        let run = session(daemon, "strict", &format!("sh -c 'cat {file}; true'; true"))?;
+        let last = ["policy", "explain", "--event", "last", "--session", &run.session];
+        let output = daemon.place().agentwatch(last).output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(output.status.code() == Some(3), "{}: {said}", output.status);
+        for wanted in [
+            "\n  rule      protected (version ",
+            "\n  hook      file_open\n",
+            "\n  agent     strict of tests@example.com",
+        ] {
+            ensure!(said.contains(wanted), "no `{wanted}`: {said}");
+        }
+        ensure!(said.contains(&format!("process {} was started by `agentwatch exec`", run.pid)), "{said}");
+        // From the session's first process down, each made by the one before.
+        let chain: Vec<&str> = said.lines().skip_while(|line| !line.starts_with("  ancestry")).collect();
+        let [first, .., last] = chain.as_slice() else { anyhow::bail!("no ancestry: {said}") };
+        ensure!(
+            first.contains(&format!(" {} sh -c", run.pid)) && last.ends_with(&format!("cat {file}")),
+            "{said}"
+        );
+        ensure!(chain.len() == 3, "{said}");
+        Ok(())
+    })
+}
+
+#[test]
 fn a_protected_file_is_refused_by_every_name() -> Result<()> {
     Shared::with(|daemon| {
         let file = protected()?;

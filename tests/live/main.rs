@@ -16,6 +16,7 @@ mod failures;
 mod files;
 mod guards;
 mod handed;
+mod intents;
 mod load;
 mod names;
 mod nested;

@@ -5,12 +5,14 @@ use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
-use agentwatch::event::{Event, Kind, Verdict};
+use agentwatch::event::{Alignment, Event, Kind, Verdict};
 use anyhow::{Context as _, Result, ensure};
 use tests::compare::json_lines;
 use tests::daemon::{Daemon, Place, Shared};
 use tests::log::LogFollower;
 use tests::session::{wait, work_dir};
+
+use crate::intents::{Setting, declared};
 
 /// Every event that a state folder holds; numbers without gaps are checked on the way.
 pub fn all_events(place: &Place) -> Result<Vec<Event>> {
@@ -200,4 +202,24 @@ fn rules_stay_in_force_without_a_daemon() -> Result<()> {
     let mut daemon = Daemon::start(&place)?;
     daemon.wait_for("the refusal", |event| event.verdict == Verdict::Denied)?;
     daemon.stop()
+}
+
+#[test]
+fn what_was_declared_outlives_the_daemon() -> Result<()> {
+    let machine = Shared::apart()?;
+    let mut daemon = Daemon::start(&Place::new()?)?;
+    let mut setting = Setting::new(&daemon)?;
+    let within = setting.path("in");
+    let id = declared(daemon.place(), &["--session", &setting.session, "--write", &within])?;
+    ensure!(setting.makes(&mut daemon, "in/a")? == (Some(Alignment::Aligned), Some(id.clone())));
+    // What is saved is saved within a second: an event that comes after the next look says that it is.
+    daemon.sentinel()?;
+    let place = daemon.place().clone();
+    daemon.stop()?;
+    let mut daemon = Daemon::start(&place)?;
+    ensure!(setting.makes(&mut daemon, "in/b")? == (Some(Alignment::Aligned), Some(id)));
+    setting.shell.end()?;
+    daemon.stop()?;
+    drop(machine);
+    Ok(())
 }

@@ -34,6 +34,7 @@ pub fn event(host: &Host, time_ns: u64, kind: Kind, op: Option<Op>) -> Event {
         rule: None,
         reason: None,
         policy: None,
+        intent: None,
         errno: None,
         count: 1,
         time_last: None,

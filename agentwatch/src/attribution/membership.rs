@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use agentwatch_common::kind::Attribution as By;
+use agentwatch_common::{kind::Attribution as By, record::RecordHeader};
 
 use super::{Attribution, Beginning, Process, Saved, Session, describe, exec};
 use crate::{
@@ -90,7 +90,15 @@ impl Attribution {
         let session = self.sessions.get(number)?;
         let mut event = describe::event(&self.host, time_ns, Kind::SessionStart, None);
         describe::name_session(&mut event, session);
+        event.reason = Some(why(session));
         Some(event)
+    }
+
+    /// An event about a session that began with what a record of the kernel is about.
+    pub(super) fn session_begun(&mut self, header: &RecordHeader) -> Event {
+        let mut event = self.event(header, Kind::SessionStart, None, &mut Vec::new());
+        event.reason = self.sessions.get(header.session).map(why);
+        event
     }
 
     /// A process left a session; the last one ends it.
@@ -143,4 +151,15 @@ impl Attribution {
         };
         Recognised { by, pattern: Some(Arc::from(pattern)), declared }
     }
+}
+
+/// Which process a session began with, and what made that an agent.
+fn why(session: &Session) -> String {
+    let (pid, recognised) = (session.began.root_pid, &session.began.recognised);
+    if recognised.by == RecognisedBy::Launcher {
+        return format!("process {pid} was started by `agentwatch exec`");
+    }
+    let pattern = recognised.pattern.as_deref().map(|pattern| format!(" `{pattern}`")).unwrap_or_default();
+    let list = if recognised.declared { "the policy" } else { "the built-in list" };
+    format!("process {pid} was recognised by `{}`{pattern} of {list}", recognised.by.word())
 }

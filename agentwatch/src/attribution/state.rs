@@ -20,6 +20,7 @@ use crate::{
     control::state::ProcessId,
     decode::{Body, Exec, FileAct, GuardRecord, NetAct, PathText, Record, decode},
     event::{self, Event, Exit, Kind, Op},
+    intent::Intents,
 };
 
 /// Why a child is refused.
@@ -70,6 +71,8 @@ pub struct Attribution {
     pub peer_names: HashMap<IpAddr, Arc<str>>,
     /// All sessions.
     pub sessions: Sessions,
+    /// What was declared for them.
+    pub intents: Intents,
     /// Their processes.
     pub processes: Processes,
     pub(super) facts: Box<dyn HostFacts>,
@@ -93,6 +96,7 @@ impl Attribution {
             judges: Judges::default(),
             peer_names: HashMap::new(),
             sessions,
+            intents: Intents::default(),
             processes: Processes::default(),
             facts,
             mounts: Mounts::default(),
@@ -198,7 +202,7 @@ impl Attribution {
         process.container = container;
         process.counts.add(Op::Exec, 1);
         if exec.attribution != 0 {
-            out.push(self.event(header, Kind::SessionStart, None, &mut Vec::new()));
+            out.push(self.session_begun(header));
         }
         let mut event = self.event(header, Kind::ProcessExec, Some(Op::Exec), out);
         event.command = Some(Text::from_vec(exec::command_line(&program, args)).text);
@@ -206,9 +210,10 @@ impl Attribution {
         out.push(event);
     }
 
-    /// Says in an event what was decided, and counts it.
+    /// Says in an event what was decided and what was declared of it, and counts it.
     fn judge(&mut self, header: &RecordHeader, event: &mut Event) {
         self.judges.describe(header, event);
+        event.intent = self.intents.align(header.session, event, self.host.unix_ns(header.time_ns));
         if is_refusal(event.verdict)
             && let Some(session) = self.sessions.get_mut(header.session)
         {
@@ -242,7 +247,7 @@ impl Attribution {
             self.begin(header.session, header.pid, header.time_ns, agent, by, None, why);
         }
         self.process(header, out);
-        out.push(self.event(header, Kind::SessionStart, None, &mut Vec::new()));
+        out.push(self.session_begun(header));
     }
 
     fn change_cwd(&mut self, header: &RecordHeader, act: &FileAct<'_>, out: &mut Vec<Event>) {
@@ -300,7 +305,13 @@ impl Attribution {
     }
 
     /// An event of a process, counted for it and its session.
-    fn event(&mut self, header: &RecordHeader, kind: Kind, op: Option<Op>, out: &mut Vec<Event>) -> Event {
+    pub(super) fn event(
+        &mut self,
+        header: &RecordHeader,
+        kind: Kind,
+        op: Option<Op>,
+        out: &mut Vec<Event>,
+    ) -> Event {
         let process = self.process(header, out);
         if let Some(op) = op.filter(|op| *op != Op::Exec) {
             process.counts.add(op, 1);
@@ -339,6 +350,9 @@ impl Attribution {
     /// Counts repeats that were folded into an event; the event itself counted one already.
     pub fn count_repeats(&mut self, event: &Event, session: u64, count: u64) {
         let more = count.saturating_sub(1);
+        if let Some(intent) = &event.intent {
+            self.intents.count_more(session, intent, more);
+        }
         if let Some(session) = self.sessions.get_mut(session) {
             session.events += more;
             if is_refusal(event.verdict) {

@@ -203,7 +203,7 @@ fn settle_sessions(state: &Path, start: Start, follow: bool, filter: &mut Filter
 
 /// Number of the event with which the last `lines` that are asked for begin: segment by segment from the
 /// end, as the log may be large.
-fn seq_of_last(state: &Path, filter: &Filter, lines: usize) -> Result<u64, LogError> {
+pub(crate) fn seq_of_last(state: &Path, filter: &Filter, lines: usize) -> Result<u64, LogError> {
     let mut first = None;
     let mut end = u64::MAX;
     let mut next = 1;

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use clap::Args;
 
+use super::intent;
 use crate::control::Client;
 use crate::exit;
 use crate::paths::Paths;
@@ -19,6 +20,7 @@ Examples:
   agentwatch exec --agent coding -- claude --resume
   agentwatch exec --agent ci -- make deploy
   agentwatch exec --agent coding -- sh -c 'npm ci && npm test'
+  agentwatch exec --agent coding --intent task.yaml -- claude -p 'tidy up'
 
 The process of `agentwatch exec` first becomes a session and then the command itself, so
 that its exit status, signals and terminal are the command's own. Everybody may use it.
@@ -32,7 +34,7 @@ pub struct ExecArgs {
     /// Name of the agent, of the policy or the built-in list
     #[arg(long, value_name = "NAME")]
     pub agent: String,
-    /// Declaration of what the session is about to do; not supported yet
+    /// What the session is about to do: see `agentwatch intent declare --file`
     #[arg(long, value_name = "FILE")]
     pub intent: Option<PathBuf>,
     /// The command and its arguments
@@ -43,11 +45,6 @@ pub struct ExecArgs {
 /// Why the command does not run, where that is not the daemon's doing.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
-    /// An option of a later version.
-    #[error(
-        "`--intent` is not supported by this version of agentwatch, so the command was not run: leave it out"
-    )]
-    Intent,
     /// No command was given.
     #[error(
         "there is no command to run: write it after `--`, as in `agentwatch exec --agent coding -- claude`"
@@ -74,7 +71,7 @@ impl ExecError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Intent | Self::NoCommand => exit::USAGE,
+            Self::NoCommand => exit::USAGE,
             Self::NotFound { .. } => 127,
             Self::NotExecutable { .. } => 126,
         }
@@ -86,12 +83,15 @@ impl ExecError {
 /// # Errors
 /// The daemon does not make this process a session, or the command cannot be started.
 pub fn run(args: &ExecArgs, paths: &Paths) -> anyhow::Result<u8> {
-    if args.intent.is_some() {
-        return Err(ExecError::Intent.into());
-    }
+    // What cannot be read is told before anything begins.
+    let intent = args.intent.as_deref().map(intent::read_file).transpose()?;
     let (program, arguments) = args.command.split_first().ok_or(ExecError::NoCommand)?;
     // From here on everything belongs to the session, a failing search for the program included.
-    Client::new(paths).launch(&args.agent)?;
+    let client = Client::new(paths);
+    client.launch(&args.agent)?;
+    if let Some(intent) = intent {
+        client.declare(&intent)?;
+    }
     let source = Command::new(program).args(arguments).exec();
     Err(failed(program, source).into())
 }
@@ -209,10 +209,10 @@ mod tests {
             "{output:?}"
         );
 
-        let intent = ["--agent", "coding", "--intent", "plan.yaml"];
+        let intent = ["--agent", "coding", "--intent", "no-such-plan.yaml"];
         let (_, output) = exec(&daemon.paths.run, &[&intent[..], &touch].concat());
         assert_eq!(output.status.code(), Some(exit::USAGE.into()));
-        assert!(sentence(&output).contains("`--intent` is not supported"), "{output:?}");
+        assert!(sentence(&output).contains("cannot read `no-such-plan.yaml`"), "{output:?}");
 
         let silent = Daemon::start(Manner::KeepsSilent);
         let (_, output) = exec(&silent.paths.run, &[&["--agent", "coding"][..], &touch].concat());

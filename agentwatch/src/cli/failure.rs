@@ -8,18 +8,32 @@ use crate::log::LogError;
 use crate::output::escape::escape;
 use crate::policy::Problems;
 
-use super::exec::ExecError;
+use super::{exec::ExecError, intent::IntentError};
+
+/// Refusals of the daemon that have a line for each thing that is refused.
+const SEVERAL_LINES: [&str; 2] = ["bad_policy", "forbidden_plan"];
 
 /// Writes what went wrong to the standard error; gives the exit code.
 #[must_use]
 pub fn report(error: &anyhow::Error) -> u8 {
     // Problems of a policy are several lines, safe for a terminal already. The stages' sentences name their
     // causes themselves; they hold texts of users and of processes.
-    match problems(error) {
-        Some(problems) => eprintln!("{problems}"),
-        None => eprintln!("agentwatch: {}", escape(&error.to_string())),
+    match (problems(error), several_lines(error)) {
+        (Some(problems), _) => eprintln!("{problems}"),
+        (None, Some(lines)) => lines.lines().for_each(|line| eprintln!("{}", escape(line))),
+        (None, None) => eprintln!("agentwatch: {}", escape(&error.to_string())),
     }
     exit_code(error)
+}
+
+/// What the daemon says over several lines, if that is what went wrong: a policy or a plan that it refuses.
+fn several_lines(error: &anyhow::Error) -> Option<&str> {
+    error.chain().find_map(|cause| match cause.downcast_ref() {
+        Some(ClientError::Refused(view)) if SEVERAL_LINES.contains(&view.code.as_str()) => {
+            Some(view.error.as_str())
+        }
+        _ => None,
+    })
 }
 
 /// The problems of a policy, if that is what went wrong.
@@ -36,6 +50,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     let known = |cause: &(dyn std::error::Error + 'static)| {
         (cause.downcast_ref().map(ClientError::exit_code))
             .or_else(|| cause.downcast_ref().map(ExecError::exit_code))
+            .or_else(|| cause.downcast_ref().map(IntentError::exit_code))
             .or_else(|| cause.downcast_ref().map(RunError::exit_code))
             .or_else(|| cause.downcast_ref().map(StartError::exit_code))
             .or_else(|| cause.downcast_ref::<Problems>().map(|_| exit::BAD_POLICY))

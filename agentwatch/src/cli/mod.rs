@@ -5,9 +5,11 @@ pub mod doctor;
 pub mod events;
 pub mod exec;
 pub mod failure;
+pub mod intent;
 pub mod policy;
 pub mod print;
 pub mod run;
+pub mod slo;
 pub mod table;
 pub mod tree;
 
@@ -33,6 +35,8 @@ enum Command {
     Agents(agents::AgentsArgs),
     Tree(tree::TreeArgs),
     Policy(policy::PolicyArgs),
+    Intent(intent::IntentArgs),
+    Slo(slo::SloArgs),
     Doctor(doctor::DoctorArgs),
     /// The part of the self-test that tries what is forbidden: the daemon starts it
     #[command(name = selftest::canary::COMMAND, hide = true)]
@@ -55,11 +59,35 @@ impl Cli {
             Command::Agents(args) => agents::run(args, &self.paths),
             Command::Tree(args) => tree::run(args, &self.paths),
             Command::Policy(args) => policy::run(args, &self.paths),
+            Command::Intent(args) => intent::run(args, &self.paths),
+            Command::Slo(args) => slo::run(args, &self.paths),
             Command::Doctor(args) => doctor::run(args, &self.paths),
             Command::Canary { folder } => {
                 selftest::canary::sing(folder)?;
                 Ok(exit::DONE)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn options_of_commands_and_those_of_all_do_not_meet() {
+        Cli::command().debug_assert();
+        for words in [
+            &["intent", "declare", "--run", "make*", "--exec", "/usr/bin/make", "--plan", "x"][..],
+            &["slo", "--by", "session", "--since", "1h"],
+            &["policy", "explain", "--event", "last", "--session", "a"],
+            &["intent", "check", "int-1", "--failed"],
+        ] {
+            let words = ["agentwatch", "--run-dir", "/r", "--state", "/s"].iter().chain(words);
+            let parsed = Cli::try_parse_from(words);
+            assert!(parsed.is_ok_and(|cli| cli.paths.run == std::path::Path::new("/r")));
         }
     }
 }

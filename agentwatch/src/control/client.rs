@@ -13,6 +13,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use super::intent::{IntentBody, IntentCheckBody, IntentView, IntentsView};
 use super::limits;
 use super::policy::{AppliedView, ApplyBody, PolicyFile, PolicyView};
 use super::selftest::SelfTestView;
@@ -71,7 +72,10 @@ impl ClientError {
             Self::Refused(view) => match view.code.as_str() {
                 "bad_policy" => exit::BAD_POLICY,
                 "not_root" | "out_of_sight" | "cannot_enforce" => exit::NOT_ALLOWED,
-                "no_such_session" | "ambiguous_session" | "unknown_agent" | "bad_path" => exit::USAGE,
+                "no_such_session" | "ambiguous_session" | "unknown_agent" | "bad_path" | "no_such_intent"
+                | "which_session" | "bad_intent" => exit::USAGE,
+                "not_in_session" | "not_yours" => exit::NOT_ALLOWED,
+                "forbidden_plan" => exit::VIOLATION,
                 _ => exit::FAILED,
             },
             Self::Strange { .. } | Self::Local(_) => exit::FAILED,
@@ -129,6 +133,40 @@ impl Client {
     pub fn tree(&self, session: &str) -> Result<TreeView, ClientError> {
         let session = utf8_percent_encode(session, NON_ALPHANUMERIC);
         self.call(&self.control, Method::GET, &format!("/v1/sessions/{session}/tree"), Bytes::new())
+    }
+
+    /// Says what a session is about to do: of a session that it names as an operator, else of the caller's own.
+    pub fn declare(&self, body: &IntentBody) -> Result<IntentView, ClientError> {
+        let (socket, path) = match body.session {
+            Some(_) => (&self.control, "/v1/intents/declare"),
+            None => (&self.declare, "/v1/declare"),
+        };
+        let body = serde_json::to_vec(body).map_err(|error| ClientError::Local(error.into()))?;
+        self.call(socket, Method::POST, path, body.into())
+    }
+
+    /// What was declared, with `all` what is over too.
+    pub fn intents(&self, all: bool) -> Result<IntentsView, ClientError> {
+        self.call(&self.control, Method::GET, &format!("/v1/intents?all={all}"), Bytes::new())
+    }
+
+    /// One intent.
+    pub fn intent(&self, id: &str) -> Result<IntentView, ClientError> {
+        let id = utf8_percent_encode(id, NON_ALPHANUMERIC);
+        self.call(&self.control, Method::GET, &format!("/v1/intents/{id}"), Bytes::new())
+    }
+
+    /// Has an intent count no longer.
+    pub fn close_intent(&self, id: &str) -> Result<IntentView, ClientError> {
+        let id = utf8_percent_encode(id, NON_ALPHANUMERIC);
+        self.call(&self.control, Method::POST, &format!("/v1/intents/{id}/close"), Bytes::new())
+    }
+
+    /// Says whether what was done is what it should be.
+    pub fn check_intent(&self, id: &str, body: &IntentCheckBody) -> Result<IntentView, ClientError> {
+        let id = utf8_percent_encode(id, NON_ALPHANUMERIC);
+        let body = serde_json::to_vec(body).map_err(|error| ClientError::Local(error.into()))?;
+        self.call(&self.control, Method::POST, &format!("/v1/intents/{id}/check"), body.into())
     }
 
     /// Makes the calling process a session of an agent. Once this returns, everything that the process

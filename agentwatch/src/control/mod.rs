@@ -9,6 +9,7 @@
 //! says it is and never who its text says.
 
 pub mod client;
+pub mod intent;
 pub mod limits;
 mod load;
 mod lock;
@@ -23,7 +24,7 @@ pub mod state;
 
 pub use client::{Client, ClientError};
 pub use lock::{RunError, RunLock};
-pub use request::{Apply, Inbox, Launch, Mailbox, Refusal, Reply, Request, mailbox, resolve};
+pub use request::{Apply, Caller, Inbox, Launch, Mailbox, Refusal, Reply, Request, mailbox, resolve};
 pub use server::{Server, serve};
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ pub struct Identity {
 pub enum PeerError {
     /// It has no process id here.
     #[error(
-        "the calling process is not in sight of the daemon's process namespace, so it cannot be made a session: call from the host"
+        "the calling process is not in sight of the daemon's process namespace, so nothing can be done for it: call from the host"
     )]
     OutOfSight,
     /// It ended, or changed its user, since it connected.

@@ -8,6 +8,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use rustix::event::EventfdFlags;
 use tokio::sync::oneshot;
 
+use super::intent::{IntentBody, IntentCheckBody, IntentView};
 use super::limits;
 use super::policy::{AppliedView, PolicyFile, PolicyView};
 use super::selftest::SelfTestView;
@@ -55,6 +56,49 @@ pub enum Request {
         /// Answer, once it is known.
         reply: Reply<SelfTestView>,
     },
+    /// Say what a session is about to do.
+    Declare {
+        /// What.
+        body: Box<IntentBody>,
+        /// Who says so.
+        caller: Caller,
+        /// Answer, once it counts.
+        reply: Reply<IntentView>,
+    },
+    /// What was declared, in its order.
+    Intents {
+        /// What is over too.
+        all: bool,
+        /// Answer.
+        reply: Reply<Vec<IntentView>>,
+    },
+    /// One intent.
+    Intent {
+        /// Its id.
+        id: String,
+        /// Answer.
+        reply: Reply<IntentView>,
+    },
+    /// Have an intent count no longer.
+    CloseIntent {
+        /// Its id.
+        id: String,
+        /// Who says so.
+        caller: Caller,
+        /// Answer, once it does not count any more.
+        reply: Reply<IntentView>,
+    },
+    /// Say whether what was done is what it should be.
+    CheckIntent {
+        /// The intent's id.
+        id: String,
+        /// What was found.
+        body: IntentCheckBody,
+        /// Who says so.
+        caller: Caller,
+        /// Answer, once it is kept.
+        reply: Reply<IntentView>,
+    },
     /// Make a running process a session.
     Launch {
         /// Which process, as the kernel says.
@@ -81,6 +125,11 @@ impl Request {
             Self::Policy { reply } => reply.is_closed(),
             Self::Apply { reply, .. } => reply.is_closed(),
             Self::SelfTest { reply } => reply.is_closed(),
+            Self::Declare { reply, .. }
+            | Self::Intent { reply, .. }
+            | Self::CloseIntent { reply, .. }
+            | Self::CheckIntent { reply, .. } => reply.is_closed(),
+            Self::Intents { reply, .. } => reply.is_closed(),
             Self::Launch { reply, .. } => reply.is_closed(),
             Self::Stop { reply } => reply.is_closed(),
         }
@@ -98,6 +147,19 @@ pub struct Launch {
     pub start_ticks: u64,
     /// User id in the initial namespace.
     pub uid: u32,
+}
+
+/// Who declares something, as the kernel says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Process id in the initial namespace, where it is in sight.
+    pub pid: Option<u32>,
+    /// When it began, in clock ticks since boot, where that was looked at.
+    pub start_ticks: Option<u64>,
+    /// User id in the initial namespace.
+    pub uid: u32,
+    /// Whether it came by the socket that is for root alone.
+    pub by_control: bool,
 }
 
 /// A policy that is to come into force.
@@ -142,6 +204,37 @@ pub enum Refusal {
     /// The process that asked has ended.
     #[error("process {0} ended while it was made a session")]
     ProcessGone(u32),
+    /// The caller belongs to no session, and speaks for one.
+    #[error(
+        "this process is in no session, and only root declares for others: start it by `agentwatch exec`, or use `sudo agentwatch intent declare --session`"
+    )]
+    NotInSession,
+    /// The caller's session speaks for another.
+    #[error(
+        "a process of the session `{own}` cannot declare for, or close what is declared for, another session"
+    )]
+    NotYours {
+        /// The caller's session.
+        own: Arc<str>,
+    },
+    /// Root does not say for whom.
+    #[error("say which session it is for: `--session`, one that `agentwatch agents` lists")]
+    WhichSession,
+    /// The session has ended.
+    #[error("the session `{0}` has ended: there is nothing to declare for it")]
+    SessionOver(Arc<str>),
+    /// What was declared cannot be used: a sentence that says why.
+    #[error("{0}")]
+    BadIntent(String),
+    /// The policy refuses some of a plan: a line for each step.
+    #[error("{0}")]
+    ForbiddenPlan(String),
+    /// There are too many already.
+    #[error("{0}")]
+    TooManyIntents(String),
+    /// No intent has this id.
+    #[error("no intent has the id `{0}`: `agentwatch intent list --all` shows them")]
+    NoSuchIntent(String),
     /// The policy has errors: all of them, each over several lines.
     #[error("{0}")]
     BadPolicy(String),

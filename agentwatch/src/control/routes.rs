@@ -26,6 +26,16 @@ pub enum Action {
     Apply,
     /// Make a self-test.
     SelfTest,
+    /// Say what a session is about to do.
+    Declare,
+    /// What was declared.
+    Intents,
+    /// One intent.
+    Intent,
+    /// Have an intent count no longer.
+    CloseIntent,
+    /// Say whether what was done is what it should be.
+    CheckIntent,
     /// Make the caller a session.
     Launch,
     /// The document that describes all this.
@@ -58,7 +68,23 @@ pub const ROUTES: &[Route] = &[
     Route { door: Door::Control, method: Method::GET, path: "/v1/policy", action: Action::Policy },
     Route { door: Door::Control, method: Method::POST, path: "/v1/policy/apply", action: Action::Apply },
     Route { door: Door::Control, method: Method::POST, path: "/v1/selftest", action: Action::SelfTest },
+    Route { door: Door::Control, method: Method::GET, path: "/v1/intents", action: Action::Intents },
+    Route { door: Door::Control, method: Method::POST, path: "/v1/intents/declare", action: Action::Declare },
+    Route { door: Door::Control, method: Method::GET, path: "/v1/intents/{intent}", action: Action::Intent },
+    Route {
+        door: Door::Control,
+        method: Method::POST,
+        path: "/v1/intents/{intent}/close",
+        action: Action::CloseIntent,
+    },
+    Route {
+        door: Door::Control,
+        method: Method::POST,
+        path: "/v1/intents/{intent}/check",
+        action: Action::CheckIntent,
+    },
     Route { door: Door::Control, method: Method::GET, path: "/v1/openapi.json", action: Action::OpenApi },
+    Route { door: Door::Declare, method: Method::POST, path: "/v1/declare", action: Action::Declare },
     Route { door: Door::Declare, method: Method::POST, path: "/v1/launch", action: Action::Launch },
 ];
 

@@ -15,11 +15,12 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
+use super::intent::{IntentBody, IntentCheckBody, IntentsView};
 use super::limits;
 use super::load::{Connections, LaunchRates};
 use super::peer::{Peer, PeerError};
 use super::policy::ApplyBody;
-use super::request::{self, Apply, Launch, Mailbox, Refusal, Reply};
+use super::request::{self, Apply, Caller, Launch, Mailbox, Refusal, Reply};
 use super::routes::{Action, Door, Found, find};
 use super::state::{ErrorView, LaunchBody, LaunchView, SessionsView};
 
@@ -32,6 +33,8 @@ pub struct Shared {
     pub mailbox: Mailbox,
     /// Launches so far.
     pub rates: RefCell<LaunchRates>,
+    /// Declarations so far.
+    pub declarations: RefCell<LaunchRates>,
     /// One permit for each large answer.
     pub large: Arc<Semaphore>,
 }
@@ -40,7 +43,8 @@ impl Shared {
     /// Nothing has been asked yet.
     pub fn new(mailbox: Mailbox) -> Self {
         let large = Arc::new(Semaphore::new(limits::LARGE_ANSWERS));
-        Self { mailbox, rates: RefCell::new(LaunchRates::new()), large }
+        let rates = || RefCell::new(LaunchRates::new());
+        Self { mailbox, rates: rates(), declarations: rates(), large }
     }
 }
 
@@ -78,7 +82,7 @@ pub enum Failure {
     OtherMethod(hyper::Method),
     #[error("the query is not understood: `all=true` or `all=false` may be asked for, and nothing else")]
     BadQuery,
-    #[error("the session in the path is not percent-encoded UTF-8")]
+    #[error("the name in the path is not percent-encoded UTF-8")]
     BadPath,
     #[error("the body must be JSON such as {example}: {problem}")]
     BadBody { example: &'static str, problem: String },
@@ -90,7 +94,7 @@ pub enum Failure {
     BrokenBody,
     #[error(transparent)]
     Peer(#[from] PeerError),
-    #[error("too many launches at once by this process or user: try again in a second")]
+    #[error("too many launches or declarations at once by this process or user: try again in a second")]
     TooMany,
     #[error("too many large answers are on their way: try again in a second")]
     Busy,
@@ -125,6 +129,14 @@ impl Failure {
                 Refusal::Ambiguous { .. } => (StatusCode::CONFLICT, "ambiguous_session"),
                 Refusal::UnknownAgent { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "unknown_agent"),
                 Refusal::ProcessGone(_) => (StatusCode::CONFLICT, "process_gone"),
+                Refusal::NotInSession => (StatusCode::FORBIDDEN, "not_in_session"),
+                Refusal::NotYours { .. } => (StatusCode::FORBIDDEN, "not_yours"),
+                Refusal::WhichSession => (StatusCode::UNPROCESSABLE_ENTITY, "which_session"),
+                Refusal::SessionOver(_) => (StatusCode::CONFLICT, "session_over"),
+                Refusal::BadIntent(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_intent"),
+                Refusal::ForbiddenPlan(_) => (StatusCode::UNPROCESSABLE_ENTITY, "forbidden_plan"),
+                Refusal::TooManyIntents(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_intents"),
+                Refusal::NoSuchIntent(_) => (StatusCode::NOT_FOUND, "no_such_intent"),
                 Refusal::BadPolicy(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_policy"),
                 Refusal::CannotEnforce(_) => (StatusCode::UNPROCESSABLE_ENTITY, "cannot_enforce"),
                 Refusal::Unable(_) => (StatusCode::INTERNAL_SERVER_ERROR, "unable"),
@@ -181,22 +193,35 @@ impl Call {
             Found::Nothing => return Err(Failure::NoSuchPath),
         };
         let all = wants_all(action, parts.uri.query())?;
-        if action != Action::Launch {
+        // Of what brings a body it counts as asked once that is there.
+        if !matches!(action, Action::Launch | Action::Declare | Action::CheckIntent) {
             self.has_asked();
         }
+        let claimed = parts.headers.get(CONTENT_LENGTH).and_then(|bytes| bytes.to_str().ok()?.parse().ok());
         match action {
-            Action::Launch => {
-                let claimed = parts.headers.get(CONTENT_LENGTH);
-                self.launch(body, claimed.and_then(|bytes| bytes.to_str().ok()?.parse().ok())).await
+            Action::Launch => self.launch(body, claimed).await,
+            Action::Declare => self.declare(body, claimed).await,
+            Action::Intents => {
+                self.large().await?;
+                let intents = self.ask(|reply| request::Request::Intents { all, reply }).await?;
+                write(&IntentsView { intents })
             }
+            Action::Intent => {
+                let id = named(parameter)?;
+                write(&self.ask(|reply| request::Request::Intent { id, reply }).await?)
+            }
+            Action::CloseIntent => {
+                let (id, caller) = (named(parameter)?, self.caller()?);
+                write(&self.ask(|reply| request::Request::CloseIntent { id, caller, reply }).await?)
+            }
+            Action::CheckIntent => self.check(named(parameter)?, body, claimed).await,
             Action::OpenApi => Ok(OPENAPI.trim_ascii_end().to_vec()),
             Action::Status => write(&self.ask(|reply| request::Request::Status { reply }).await?),
             Action::Policy => write(&self.ask(|reply| request::Request::Policy { reply }).await?),
             Action::Apply => {
                 // Policies in memory at once are bounded as large answers are.
                 self.large().await?;
-                let claimed = parts.headers.get(CONTENT_LENGTH);
-                self.apply(body, claimed.and_then(|bytes| bytes.to_str().ok()?.parse().ok())).await
+                self.apply(body, claimed).await
             }
             Action::SelfTest => {
                 let patience = limits::SELF_TEST;
@@ -208,8 +233,7 @@ impl Call {
                 write(&SessionsView { sessions })
             }
             Action::Tree => {
-                let session =
-                    percent_decode_str(parameter).decode_utf8().map_err(|_| Failure::BadPath)?.into_owned();
+                let session = named(parameter)?;
                 self.large().await?;
                 write(&self.ask(|reply| request::Request::Tree { session, reply }).await?)
             }
@@ -254,6 +278,52 @@ impl Call {
         write(&self.ask_within(limits::APPLY, |reply| request::Request::Apply { apply, reply }).await?)
     }
 
+    /// Who calls. On the socket that everybody may use it is certainly the process with this id.
+    fn caller(&self) -> Result<Caller, Failure> {
+        let (pid, uid, by_control) = (self.peer.pid, self.peer.uid, self.door == Door::Control);
+        if by_control {
+            // Who is in a session is no operator, and of this one it is not known.
+            pid.ok_or(PeerError::OutOfSight)?;
+            return Ok(Caller { pid, start_ticks: None, uid, by_control });
+        }
+        let connection = self.connection.as_ref().ok_or(PeerError::OutOfSight)?;
+        let caller = self.peer.identify(connection)?;
+        Ok(Caller {
+            pid: Some(caller.pid),
+            start_ticks: Some(caller.start_ticks),
+            uid: caller.uid,
+            by_control,
+        })
+    }
+
+    async fn declare(&self, body: Incoming, claimed: Option<u64>) -> Result<Vec<u8>, Failure> {
+        let body = read(body, claimed, limits::BODY_BYTES).await?;
+        self.has_asked();
+        let body: IntentBody = serde_json::from_slice(&body).map_err(|error| Failure::BadBody {
+            example: r#"{"task": "tidy up", "scope": {"write": ["/home/dev/work"]}, "expires": "10m"}"#,
+            problem: error.to_string(),
+        })?;
+        let caller = self.caller()?;
+        if let Some(pid) = caller.pid.filter(|_| !caller.by_control)
+            && !self.shared.declarations.borrow_mut().allows(pid, caller.uid, Instant::now())
+        {
+            return Err(Failure::TooMany);
+        }
+        let body = Box::new(body);
+        write(&self.ask(|reply| request::Request::Declare { body, caller, reply }).await?)
+    }
+
+    async fn check(&self, id: String, body: Incoming, claimed: Option<u64>) -> Result<Vec<u8>, Failure> {
+        let body = read(body, claimed, limits::BODY_BYTES).await?;
+        self.has_asked();
+        let body: IntentCheckBody = serde_json::from_slice(&body).map_err(|error| Failure::BadBody {
+            example: r#"{"passed": false, "note": "3 rows are missing"}"#,
+            problem: error.to_string(),
+        })?;
+        let caller = self.caller()?;
+        write(&self.ask(|reply| request::Request::CheckIntent { id, body, caller, reply }).await?)
+    }
+
     async fn launch(&self, body: Incoming, claimed: Option<u64>) -> Result<Vec<u8>, Failure> {
         let body = read(body, claimed, limits::BODY_BYTES).await?;
         self.has_asked();
@@ -272,6 +342,11 @@ impl Call {
     }
 }
 
+/// The text of a path's `{…}`.
+fn named(parameter: &str) -> Result<String, Failure> {
+    Ok(percent_decode_str(parameter).decode_utf8().map_err(|_| Failure::BadPath)?.into_owned())
+}
+
 const fn may_enter(door: Door, uid: u32, own: u32) -> bool {
     matches!(door, Door::Declare) || uid == 0 || uid == own
 }
@@ -279,8 +354,10 @@ const fn may_enter(door: Door, uid: u32, own: u32) -> bool {
 fn wants_all(action: Action, query: Option<&str>) -> Result<bool, Failure> {
     match query {
         None | Some("") => Ok(false),
-        Some("all=false" | "all=0") if action == Action::Sessions => Ok(false),
-        Some("all=true" | "all=1" | "all") if action == Action::Sessions => Ok(true),
+        Some("all=false" | "all=0") if matches!(action, Action::Sessions | Action::Intents) => Ok(false),
+        Some("all=true" | "all=1" | "all") if matches!(action, Action::Sessions | Action::Intents) => {
+            Ok(true)
+        }
         Some(_) => Err(Failure::BadQuery),
     }
 }
@@ -311,6 +388,9 @@ mod tests {
     use super::super::{routes, tests::samples};
     use super::*;
 
+    /// What callers give, and need not give whole.
+    const OPTIONAL: [&str; 3] = ["IntentRequest", "IntentTool", "IntentCheckRequest"];
+
     fn document() -> Value {
         serde_json::from_slice(OPENAPI).unwrap()
     }
@@ -340,7 +420,8 @@ mod tests {
             let real: BTreeSet<&String> = sample.as_object().unwrap().keys().collect();
             assert_eq!(described, real, "fields of {name}");
             let required = schema["required"].as_array().expect(name);
-            assert_eq!(required.len(), described.len(), "every field of {name} is always there");
+            let is_whole = required.len() == described.len();
+            assert!(is_whole || OPTIONAL.contains(&name), "every field of {name} is always there");
         }
         let named = document["components"]["schemas"].as_object().unwrap().len();
         assert_eq!(named, samples::each_schema().len());

@@ -125,6 +125,20 @@ fn answer(request: Request, told: &mpsc::Sender<Launch>) {
         Request::SelfTest { reply } => {
             let _ = reply.send(Ok(samples::self_test()));
         }
+        Request::Declare { body, caller, reply } => {
+            let known = caller.pid.is_some() && body.session.is_none_or(|session| session == "coding-7f3k2q");
+            let refusal = Refusal::NotYours { own: "aider-aaaaaa".into() };
+            let _ = reply.send(if known { Ok(samples::intent()) } else { Err(refusal) });
+        }
+        Request::Intents { reply, .. } => {
+            let _ = reply.send(Ok(vec![samples::intent()]));
+        }
+        Request::Intent { id, reply }
+        | Request::CloseIntent { id, reply, .. }
+        | Request::CheckIntent { id, reply, .. } => {
+            let known = *samples::intent().id == *id;
+            let _ = reply.send(if known { Ok(samples::intent()) } else { Err(Refusal::NoSuchIntent(id)) });
+        }
         Request::Launch { launch, reply } if launch.agent == "coding" => {
             told.send(launch).unwrap();
             let _ = reply.send(Ok(LaunchView { session: "coding-7f3k2q".into() }));

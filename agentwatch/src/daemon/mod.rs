@@ -5,6 +5,7 @@
 
 mod applied;
 mod facts;
+mod intents;
 mod losses;
 mod mark;
 mod names;
@@ -130,7 +131,7 @@ impl Daemon {
         if now.saturating_sub(self.last_upkeep_ns) >= UPKEEP_NS {
             self.upkeep(now);
         }
-        self.unsaved |= taken > 0 || self.state.sessions.changed;
+        self.unsaved |= taken > 0 || self.state.sessions.changed || self.state.intents.changed;
         if let Err(error) = self.log.flush() {
             self.pipeline.warn_once(&error);
         }
@@ -256,11 +257,13 @@ impl Daemon {
 
     fn save_sessions(&mut self) {
         self.state.sessions.changed = false;
+        self.state.intents.changed = false;
         let boot_id = Arc::clone(&self.state.host.boot_id);
         // First the events, then the note that they were told: what is told twice is better than what is not.
         let saved = self.log.flush().map_err(|error| error.to_string()).and_then(|()| {
             let (sessions, losses) = (self.state.sessions.saved(), self.losses.told());
-            saved::write(&self.paths.state, &boot_id, &sessions, &losses).map_err(|error| {
+            let intents = self.state.intents.saved();
+            saved::write(&self.paths.state, &boot_id, &sessions, &intents, &losses).map_err(|error| {
                 format!("cannot save the sessions under `{}`: {error}", self.paths.state.display())
             })
         });

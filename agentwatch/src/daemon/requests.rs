@@ -30,6 +30,17 @@ impl Daemon {
                 Request::Policy { reply } => drop(reply.send(Ok(self.policy_view()))),
                 Request::SelfTest { reply } => self.self_test(reply),
                 Request::Apply { apply, reply } => self.apply(apply, reply),
+                Request::Declare { body, caller, reply } => {
+                    drop(reply.send(self.declare(*body, &caller, now)));
+                }
+                Request::Intents { all, reply } => drop(reply.send(Ok(self.intents_view(all, now)))),
+                Request::Intent { id, reply } => drop(reply.send(self.intent_view(&id, now))),
+                Request::CloseIntent { id, caller, reply } => {
+                    drop(reply.send(self.close_intent(&id, &caller, now)));
+                }
+                Request::CheckIntent { id, body, caller, reply } => {
+                    drop(reply.send(self.check_intent(&id, body, &caller, now)));
+                }
                 Request::Launch { launch, reply } => {
                     let answer = self.launch(&launch, now);
                     drop(reply.send(answer));

@@ -5,7 +5,7 @@ use std::{fs, io, path::Path};
 use serde::{Deserialize, Serialize};
 
 use super::losses::Told;
-use crate::attribution::Saved;
+use crate::{attribution::Saved, intent::Declared};
 
 /// The file.
 const NAME: &str = "sessions.json";
@@ -22,6 +22,9 @@ struct Stored {
 pub struct Earlier {
     /// Its sessions.
     pub sessions: Vec<Saved>,
+    /// What was declared for them.
+    #[serde(default)]
+    pub intents: Vec<Declared>,
     /// The losses that it told of.
     #[serde(default)]
     pub losses: Option<Told>,
@@ -31,6 +34,7 @@ pub struct Earlier {
 struct ToStore<'a> {
     boot_id: &'a str,
     sessions: &'a [Saved],
+    intents: &'a [Declared],
     losses: &'a Told,
 }
 
@@ -38,8 +42,14 @@ struct ToStore<'a> {
 ///
 /// # Errors
 /// The state folder cannot be written.
-pub fn write(state: &Path, boot_id: &str, sessions: &[Saved], losses: &Told) -> io::Result<()> {
-    let text = serde_json::to_vec(&ToStore { boot_id, sessions, losses })?;
+pub fn write(
+    state: &Path,
+    boot_id: &str,
+    sessions: &[Saved],
+    intents: &[Declared],
+    losses: &Told,
+) -> io::Result<()> {
+    let text = serde_json::to_vec(&ToStore { boot_id, sessions, intents, losses })?;
     let partial = state.join(format!("{NAME}.partial"));
     fs::write(&partial, text)?;
     fs::rename(partial, state.join(NAME))

@@ -239,6 +239,12 @@ impl Daemon {
         let mut state = Attribution::new(host, Arc::clone(&loaded.table), facts);
         let earlier = saved::read(&options.paths.state, &state.host.boot_id);
         let losses = Losses::after(earlier.losses.filter(|_| taken_over));
+        let lost = state.intents.restore(earlier.intents, &loaded.policy);
+        if lost > 0 {
+            tracing::warn!(
+                "{lost} intents that an earlier daemon kept cannot be read, and do not count any more"
+            );
+        }
         configure(&mut maps, &loaded.table)?;
         name_daemon(&mut maps)?;
         let mut rule_maps = maps.rules()?;

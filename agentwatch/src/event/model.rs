@@ -72,6 +72,9 @@ pub struct Event {
     /// The policy that judged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyVersion>,
+    /// What was declared of it: see [`IntentRef`]. Absent where nothing ever was for its session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<IntentRef>,
     /// What the program got for it, where agentwatch made the call fail: `EPERM`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errno: Option<Arc<str>>,
@@ -264,6 +267,28 @@ pub struct PolicyVersion {
     pub hash: Arc<str>,
 }
 
+/// What an event is beside what was declared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IntentRef {
+    /// The intent that covers it, or would have, or does not though it is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Arc<str>>,
+    /// Which of these. Absent in events about the intent itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alignment: Option<Alignment>,
+    /// In `intent.checked`: what was found when what was done was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
+}
+
+impl IntentRef {
+    /// Of this intent.
+    #[must_use]
+    pub fn of(id: &Arc<str>, alignment: Alignment) -> Self {
+        Self { id: Some(Arc::clone(id)), alignment: Some(alignment), check: None }
+    }
+}
+
 /// What was lost, counted where it happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
@@ -357,6 +382,30 @@ named! {
 }
 
 named! {
+    /// How something done relates to the intents in force.
+    Alignment {
+        /// Inside one of them.
+        Aligned = "aligned",
+        /// There are some, and none covers it.
+        Outside = "outside",
+        /// There is none.
+        Undeclared = "undeclared",
+        /// One that is over would have covered it.
+        Expired = "expired",
+    }
+}
+
+named! {
+    /// Whether what was done is what it should be.
+    Check {
+        /// It is.
+        Passed = "passed",
+        /// It is not.
+        Failed = "failed",
+    }
+}
+
+named! {
     /// What happened.
     #[expect(missing_docs, reason = "each name says what happened")]
     Kind {
@@ -401,6 +450,10 @@ named! {
         DaemonStop = "daemon.stop",
         PolicyApplied = "policy.applied",
         PolicyRefused = "policy.refused",
+        IntentDeclared = "intent.declared",
+        IntentRefused = "intent.refused",
+        IntentClosed = "intent.closed",
+        IntentChecked = "intent.checked",
         SelfTest = "selftest",
         LogRecovered = "log.recovered",
         LogRemoved = "log.removed",

@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
+use super::probes::{PROBES, Probe};
 use crate::{
-    event::Op,
+    event::{Kind, Op},
     policy::{Guard, Mode},
 };
 
@@ -82,6 +83,47 @@ const fn needed_for(op: Op) -> &'static [&'static str] {
         ],
         Op::Listen => &["net.bind", "net.listen"],
     }
+}
+
+/// What is about Unix sockets alone, by the end of its name.
+const UNIX: &str = "Unix sockets";
+
+/// The kernel's hooks at which an operation is decided about; for connections those of Unix sockets, or of all others.
+#[must_use]
+pub fn hooks_for(op: Op, is_unix: bool) -> Vec<&'static str> {
+    let of_family = |gives: &str| op != Op::Connect || gives.ends_with(UNIX) == is_unix;
+    hooks(|probe| needed_for(op).contains(&probe.gives) && of_family(probe.gives))
+}
+
+/// The kernel's hooks at which a kind of event is made and decided about.
+#[must_use]
+pub fn hooks_of(kind: Kind, op: Option<Op>, is_unix: bool) -> Vec<&'static str> {
+    let name = kind.name();
+    let exact = match (kind, op) {
+        (Kind::ProcessExec, Some(Op::Run)) => "sessions by program",
+        (Kind::ProcessExec, _) => "rules on programs",
+        (Kind::FileMap, _) => "rules on programs that others load",
+        (Kind::ProcessFork, _) => "refusal of children that cannot be followed",
+        _ => name,
+    };
+    let of_guard = name.strip_prefix("guard.");
+    hooks(|probe| {
+        // What is named after the kind can be said more closely.
+        let closer = |gives: &str| gives.strip_prefix(name).is_some_and(|rest| rest.starts_with(' '));
+        let of_name = probe.gives == exact || exact == name && closer(probe.gives);
+        let of_family = !name.starts_with("net.") || probe.gives.ends_with(UNIX) == is_unix;
+        of_name && of_family || of_guard.is_some() && guard_of(probe.gives) == of_guard
+    })
+}
+
+fn hooks(is_meant: impl Fn(&Probe) -> bool) -> Vec<&'static str> {
+    let mut all = Vec::new();
+    for probe in PROBES.iter().filter(|probe| is_meant(probe)) {
+        if !all.contains(&probe.hook) {
+            all.push(probe.hook);
+        }
+    }
+    all
 }
 
 /// The guard that an ability is about, by its name.
@@ -185,7 +227,25 @@ impl Abilities {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::probes::PROBES;
+
+    #[test]
+    fn what_is_decided_about_has_hooks() {
+        assert_eq!(hooks_for(Op::Run, false), ["bprm_committed_creds"]);
+        assert_eq!(hooks_for(Op::Read, false), ["file_open", "file_receive"]);
+        assert_eq!(hooks_for(Op::Connect, true), ["unix_stream_connect", "unix_may_send"]);
+        assert_eq!(hooks_for(Op::Connect, false), ["socket_connect", "socket_sendmsg", "file_receive"]);
+        for op in Op::ALL {
+            assert!(!hooks_for(*op, false).is_empty(), "{op:?}");
+        }
+        assert_eq!(hooks_of(Kind::FileDelete, Some(Op::Delete), false), ["path_unlink"]);
+        assert_eq!(hooks_of(Kind::FileTruncate, Some(Op::Write), false), ["path_truncate", "file_truncate"]);
+        assert_eq!(hooks_of(Kind::NetConnect, Some(Op::Connect), false), ["socket_connect"]);
+        assert_eq!(hooks_of(Kind::NetConnect, Some(Op::Connect), true), ["unix_stream_connect"]);
+        assert_eq!(hooks_of(Kind::ProcessExec, Some(Op::Run), false), ["bprm_committed_creds"]);
+        assert_eq!(hooks_of(Kind::ProcessExec, Some(Op::Exec), false), ["bprm_check_security"]);
+        assert_eq!(hooks_of(Kind::GuardPtrace, None, false), ["ptrace_access_check"]);
+        assert!(hooks_of(Kind::DaemonStart, None, false).is_empty());
+    }
 
     #[test]
     fn what_operations_rest_on_has_the_names_of_probes() {

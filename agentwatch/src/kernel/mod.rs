@@ -14,7 +14,7 @@ use std::{io, path::PathBuf};
 
 use crate::exit;
 
-pub use ability::{Abilities, Ability, State};
+pub use ability::{Abilities, Ability, State, hooks_for, hooks_of};
 pub use load::{HostLock, Kernel, PIN_ROOT, attach, build_id, check_host, detach};
 
 /// Why the kernel side cannot work here.

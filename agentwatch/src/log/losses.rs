@@ -117,6 +117,7 @@ pub(super) fn host_event(like: &Event, kind: Kind, reason: String) -> Event {
         rule: None,
         reason: Some(reason),
         policy: None,
+        intent: None,
         errno: None,
         count: 1,
         time_last: None,

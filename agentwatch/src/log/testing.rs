@@ -64,6 +64,7 @@ pub fn event(offset: u64, session: &str) -> Event {
         rule: None,
         reason: None,
         policy: None,
+        intent: None,
         errno: None,
         count: 1,
         time_last: None,

@@ -1,4 +1,4 @@
-//! The compact form: time, session, process, operation, target, verdict and rule in one line.
+//! The compact form: time, session, process, operation, target, verdict, rule and alignment in one line.
 //!
 //! Two or more spaces stand between fields, and nowhere else: what could look like the end of a field is put
 //! in quotes. So an observed text can forge neither a line nor a field of one.
@@ -11,7 +11,9 @@ use jiff::tz::TimeZone;
 use super::Style;
 use super::escape::{escape, escape_bytes};
 use crate::event::bytes::decode;
-use crate::event::{Encoding, Event, Exit, File, Guarded, Kind, Network, ObservedText, Process, Verdict};
+use crate::event::{
+    Alignment, Check, Encoding, Event, Exit, File, Guarded, Kind, Network, ObservedText, Process, Verdict,
+};
 
 const DIM: &str = "\x1b[2m";
 const RED: &str = "\x1b[1;31m";
@@ -29,6 +31,8 @@ pub fn show(event: &Event, style: &Style, text: &mut String) {
     let session = if event.session.is_empty() { NONE.to_owned() } else { word(&event.session) };
     let process = event.process.as_ref().map_or_else(|| NONE.to_owned(), process);
     let verdict = if has_verdict(event.kind) { event.verdict.name() } else { NONE };
+    let alignment = alignment(event);
+    let no_rule = if alignment.is_empty() { String::new() } else { NONE.to_owned() };
     // The least widths of the columns, in characters.
     let fields = [
         Field { text: local_time(&event.time, &style.zone), width: 29, colour: Some(DIM) },
@@ -37,11 +41,31 @@ pub fn show(event: &Event, style: &Style, text: &mut String) {
         Field { text: operation(event).to_owned(), width: 8, colour: loss },
         Field { text: counted(event), width: 44, colour: loss },
         Field { text: verdict.to_owned(), width: 10, colour: loss.or(verdict_colour(event.verdict)) },
-        Field { text: event.rule.as_deref().map(phrase).unwrap_or_default(), width: 0, colour: loss },
+        Field { text: event.rule.as_deref().map_or(no_rule, phrase), width: 0, colour: loss },
+        Field { text: alignment, width: 0, colour: alignment_colour(event) },
     ];
     let last = fields.iter().rposition(|field| !field.text.is_empty()).unwrap_or(0);
     for (at, field) in fields.iter().enumerate().take(last + 1) {
         field.show(style.colour, at < last, text);
+    }
+}
+
+/// What was declared of it, and how it relates to that; empty where nothing ever was.
+fn alignment(event: &Event) -> String {
+    let Some(intent) = &event.intent else { return String::new() };
+    let alignment = intent.alignment.map(Alignment::name).or(intent.check.map(Check::name));
+    let words: Vec<_> =
+        alignment.map(str::to_owned).into_iter().chain(intent.id.as_deref().map(word)).collect();
+    words.join(" ")
+}
+
+fn alignment_colour(event: &Event) -> Option<&'static str> {
+    let intent = event.intent.as_ref()?;
+    match (intent.alignment, intent.check) {
+        (_, Some(Check::Failed)) => Some(RED),
+        (Some(Alignment::Aligned), _) => Some(DIM),
+        (Some(Alignment::Outside | Alignment::Expired), _) => Some(MAGENTA),
+        _ => None,
     }
 }
 
@@ -80,8 +104,8 @@ fn process(process: &Process) -> String {
 
 const fn has_verdict(kind: Kind) -> bool {
     use Kind::{
-        DaemonStart, DaemonStop, LogRecovered, LogRemoved, Loss, PolicyApplied, PolicyRefused, SelfTest,
-        SessionEnd, SessionStart,
+        DaemonStart, DaemonStop, IntentChecked, IntentClosed, IntentDeclared, IntentRefused, LogRecovered,
+        LogRemoved, Loss, PolicyApplied, PolicyRefused, SelfTest, SessionEnd, SessionStart,
     };
     !matches!(
         kind,
@@ -89,6 +113,10 @@ const fn has_verdict(kind: Kind) -> bool {
             | DaemonStop
             | PolicyApplied
             | PolicyRefused
+            | IntentDeclared
+            | IntentRefused
+            | IntentClosed
+            | IntentChecked
             | SelfTest
             | LogRecovered
             | LogRemoved
@@ -120,6 +148,10 @@ fn operation(event: &Event) -> &'static str {
             | Kind::LogRemoved
             | Kind::PolicyApplied
             | Kind::PolicyRefused
+            | Kind::IntentDeclared
+            | Kind::IntentRefused
+            | Kind::IntentClosed
+            | Kind::IntentChecked
             | Kind::SelfTest,
             _,
         ) => event.kind.name(),

@@ -62,6 +62,7 @@ codes! {
         OneVerdict = "AW0121",
         TestFailed = "AW0122",
         UnknownRule = "AW0123",
+        NoRoom = "AW0124",
         NoOwner = "AW0201",
         NeverMatches = "AW0202",
         FileIgnored = "AW0203",
@@ -157,18 +158,36 @@ impl fmt::Display for Diagnostic {
         };
         let number = place.line.to_string();
         let margin = " ".repeat(number.len());
-        let indent = " ".repeat(place.column.saturating_sub(1));
-        let room = self.line.chars().count().saturating_sub(place.column - 1).max(1);
+        let (line, before) = excerpt(&self.line, place.column.saturating_sub(1));
+        let indent = " ".repeat(before);
+        let room = line.chars().count().saturating_sub(before).max(1);
         let carets = "^".repeat(place.width.clamp(1, room));
         writeln!(f, "{margin}--> {}:{}:{}", printable(&self.file), place.line, place.column)?;
         writeln!(f, "{margin} |")?;
-        writeln!(f, "{number} | {}", printable(&self.line))?;
+        writeln!(f, "{number} | {}", printable(&line))?;
         write!(f, "{margin} | {indent}{carets}")?;
         match &self.help {
             Some(help) => write!(f, " {}", printable(help)),
             None => Ok(()),
         }
     }
+}
+
+/// Characters of a line that are shown: of a longer one those about the place. A list can stand in one line.
+const EXCERPT_CHARS: usize = 120;
+/// Of these, at most so many before the place.
+const EXCERPT_BEFORE: usize = 40;
+
+/// What is shown of a line, and how many characters of it come before the place.
+fn excerpt(line: &str, before: usize) -> (Cow<'_, str>, usize) {
+    let count = line.chars().count();
+    if count <= EXCERPT_CHARS {
+        return (Cow::Borrowed(line), before);
+    }
+    let from = before.saturating_sub(EXCERPT_BEFORE).min(count - EXCERPT_CHARS);
+    let (head, tail) = (if from > 0 { "…" } else { "" }, if from + EXCERPT_CHARS < count { "…" } else { "" });
+    let shown: String = line.chars().skip(from).take(EXCERPT_CHARS).collect();
+    (Cow::Owned(format!("{head}{shown}{tail}")), before - from + usize::from(from > 0))
 }
 
 /// The text with every character that a terminal would act on or not show replaced, one for one so that carets
@@ -200,3 +219,27 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_line_what_is_about_the_place_is_shown() {
+        let list: String = (0..100).map(|number| format!("'/srv/{number:03}', ")).collect();
+        let source = Source { name: "p.yaml".into(), text: format!("a\n  - [{list}]\n") };
+        for number in [0, 7, 50, 99] {
+            let column = 6 + number * 12;
+            let place = Place { line: 2, column, width: 10 };
+            let shown = Diagnostic::new(Code::BadPattern, &source, place, "no").to_string();
+            let lines: Vec<Vec<char>> = shown.lines().map(|line| line.chars().collect()).collect();
+            let [.., text, carets] = lines.as_slice() else { panic!("{shown}") };
+            assert!(text.len() <= 4 + 122, "{shown}");
+            let marked: String =
+                text.iter().zip(carets).filter(|(_, caret)| **caret == '^').map(|(one, _)| one).collect();
+            assert_eq!(marked, format!("'/srv/{number:03}'"), "{shown}");
+            assert!(text.contains(&'…'), "{shown}");
+        }
+        assert_eq!(excerpt("short", 3), ("short".into(), 3));
+    }
+}

@@ -18,6 +18,7 @@ mod nested;
 mod past;
 mod reader;
 mod replay;
+mod room;
 mod schema;
 mod scope;
 mod source;
@@ -43,9 +44,10 @@ pub use self::nested::{Pairs, nested};
 pub use self::past::{Now, PastOperation, PastTarget, operations_of};
 pub use self::reader::{
     AGENTS_MAX, CASES_MAX, Context, PATTERNS_MAX, PROBLEMS_MAX, RESOURCES_MAX, RULE_PATTERNS_MAX, RULES_MAX,
-    WINDOWS_MAX, load, policy_of,
+    WINDOWS_MAX, load, policy_of, seconds,
 };
 pub use self::replay::{Difference, Replay, Summary};
+pub use self::room::lacks_room;
 pub use self::schema::SCHEMA;
 pub use self::scope::{Entry, Hit, Operation, Patterns, Scope, Target, What};
 pub use self::source::{FILE_BYTES_MAX, FILES_MAX, Place, Source, hash, read};

@@ -34,6 +34,14 @@ pub struct PastOperation {
     by_default: bool,
 }
 
+impl PastOperation {
+    /// Whether it was asked for, and not looked at in passing.
+    #[must_use]
+    pub const fn is_asked_for(&self) -> bool {
+        self.by_default
+    }
+}
+
 /// On what.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PastTarget {

@@ -59,6 +59,10 @@ pub fn show() -> Result<()> {
     let words = ["policy", "explain", "--policy", &policy, "--agent", "demo", "--op", "delete", &database];
     let explained = daemon.agentwatch(&words).status().context("cannot start agentwatch")?;
     ensure!(explained.code() == Some(3), "the refusal was not explained as one: {explained}");
+    heading("and who asked for it: `agentwatch policy explain --event last`")?;
+    let explained = daemon.agentwatch(&["policy", "explain", "--event", "last"]).status();
+    let explained = explained.context("cannot start agentwatch")?;
+    ensure!(explained.code() == Some(3), "what happened was not explained as a refusal: {explained}");
     heading(&format!("what each of its processes did: `agentwatch tree {session}`"))?;
     run(daemon.agentwatch(&["tree", &session]))?;
     daemon.stop()?;

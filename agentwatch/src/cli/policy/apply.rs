@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::cli::print::{self, Format};
+use crate::control::Client;
 use crate::control::policy::{AppliedView, PolicyFile};
-use crate::control::{Client, ClientError};
 use crate::exit;
 use crate::output::escape::escape;
 use crate::paths::Paths;
@@ -49,14 +49,7 @@ pub fn run(args: &ApplyArgs, paths: &Paths) -> anyhow::Result<u8> {
     for warning in warnings.into_iter().chain(more) {
         eprintln!("{warning}\n");
     }
-    let view = match Client::new(paths).apply(files(&policy)) {
-        Err(ClientError::Refused(view)) if view.code == "bad_policy" => {
-            // The daemon's diagnostics, which are several lines.
-            view.error.lines().for_each(|line| eprintln!("{}", escape(line)));
-            return Ok(exit::BAD_POLICY);
-        }
-        answer => answer?,
-    };
+    let view = Client::new(paths).apply(files(&policy))?;
     let text = match args.output {
         Format::Json => print::json(&view, print::to_terminal())?,
         Format::Text => text(&view),

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::view::{ProblemView, counted};
 use crate::cli::print::{self, Format};
 use crate::exit;
-use crate::policy::{Diagnostic, Policy, Severity};
+use crate::policy::{Diagnostic, Policy, Severity, lacks_room};
 
 /// Check a policy without a daemon: all its problems at once, each with its line
 #[derive(Clone, Debug, Args)]
@@ -19,8 +19,9 @@ Examples:
   agentwatch policy check --strict policy.yaml    in CI: warnings count too
   agentwatch policy check -o json policy.yaml | jq -r '.problems[].code'
 
-Errors refuse the policy. Warnings tell of rules that never decide, of what this version does not enforce,
-and of protection that is only a speed bump. Each problem has a stable code.
+Errors refuse the policy, as does a kernel table without room for it. Warnings tell of rules that never
+decide, of what this version does not enforce, and of protection that is only a speed bump. Each problem
+has a stable code.
 
 Exit codes: 0 it can be used, 2 usage, 3 there are warnings and --strict was given, 4 it is refused.")]
 pub struct CheckArgs {
@@ -49,7 +50,13 @@ struct CheckView<'a> {
 /// The answer cannot be written.
 pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
     let (policy, problems) = match super::read(&args.file) {
-        Ok((policy, warnings)) => (Some(policy), warnings),
+        Ok((policy, mut warnings)) => match lacks_room(&policy) {
+            Some(problem) => {
+                warnings.push(problem);
+                (None, warnings)
+            }
+            None => (Some(policy), warnings),
+        },
         Err(problems) => (None, problems.0),
     };
     let text = match args.output {

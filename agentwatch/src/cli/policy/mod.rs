@@ -4,6 +4,7 @@ mod apply;
 mod check;
 mod diff;
 mod explain;
+mod explain_event;
 mod schema;
 mod show;
 mod simulate;
@@ -47,7 +48,7 @@ pub fn run(args: &PolicyArgs, paths: &Paths) -> anyhow::Result<u8> {
         PolicyCommand::Apply(args) => apply::run(args, paths),
         PolicyCommand::Show(args) => show::run(args, paths),
         PolicyCommand::Test(args) => test::run(args),
-        PolicyCommand::Explain(args) => explain::run(args),
+        PolicyCommand::Explain(args) => explain::run(args, paths),
         PolicyCommand::Diff(args) => diff::run(args),
         PolicyCommand::Simulate(args) => simulate::run(args, paths),
         PolicyCommand::Schema(_) => schema::run(),

@@ -3,8 +3,8 @@
 use serde::Serialize;
 use serde_json::{Value, to_value};
 
-use crate::control::{policy::*, selftest::*, state::*};
-use crate::event::{Encoding, Exit, How, ObservedText};
+use crate::control::{intent::*, policy::*, selftest::*, state::*};
+use crate::event::{Encoding, Exit, How, ObservedText, Op, Verdict};
 
 pub fn sessions() -> Vec<SessionView> {
     let first = SessionView {
@@ -192,6 +192,69 @@ fn file() -> PolicyFile {
     PolicyFile { name: "p.yaml".into(), text: "version: 1\n".into() }
 }
 
+pub fn intent_tool() -> IntentTool {
+    IntentTool {
+        id: Some("toolu_01".into()),
+        name: Some("Bash".into()),
+        input: Some(serde_json::json!({"command": "logrotate"})),
+    }
+}
+
+pub fn intent() -> IntentView {
+    IntentView {
+        id: "int-7f3k2q".into(),
+        session: "coding-7f3k2q".into(),
+        state: IntentState::InForce,
+        declared_by: DeclaredBy::Agent,
+        declared: "2026-05-04T08:00:00Z".into(),
+        expires: "2026-05-04T09:00:00Z".into(),
+        closed: None,
+        uid: 1000,
+        pid: Some(1234),
+        prompt: None,
+        task: Some("rotate \u{1b}[2J".into()),
+        tool: Some(intent_tool()),
+        context: vec!["doc-17".into()],
+        scope: [(Op::Write, vec!["/var/log/app".to_owned()])].into(),
+        plan: vec![plan_step()],
+        aligned: 7,
+        outside: 1,
+        checks: vec![intent_check()],
+    }
+}
+
+fn plan_step() -> PlanStepView {
+    PlanStepView {
+        step: "write /var/log/app".into(),
+        verdict: Verdict::Allowed,
+        reason: "no rule matches, and the agent has no default".into(),
+    }
+}
+
+fn intent_check() -> IntentCheckView {
+    IntentCheckView {
+        passed: false,
+        note: Some("3 rows \u{1b} are missing".into()),
+        checked_by: DeclaredBy::Operator,
+        uid: 0,
+        time: "2026-05-04T09:10:00Z".into(),
+    }
+}
+
+fn intent_body() -> IntentBody {
+    let IntentView { task, tool, context, scope, plan, .. } = intent();
+    IntentBody {
+        session: Some("coding-7f3k2q".into()),
+        prompt: Some("p-1".into()),
+        task,
+        tool,
+        context,
+        scope,
+        plan: plan.into_iter().map(|one| one.step).collect(),
+        expires: Some("10m".into()),
+    }
+}
+
 /// One value of each schema that the API's document names.
 pub fn each_schema() -> Vec<(&'static str, Value)> {
     fn value(view: impl Serialize) -> Value {
@@ -220,6 +283,16 @@ pub fn each_schema() -> Vec<(&'static str, Value)> {
         ("Applied", value(applied())),
         ("SelfTest", value(self_test())),
         ("SelfTestResult", value(&self_test().results[0])),
+        ("Intents", value(IntentsView { intents: vec![intent()] })),
+        ("Intent", value(intent())),
+        ("IntentTool", value(intent_tool())),
+        ("IntentRequest", value(intent_body())),
+        ("PlanStep", value(plan_step())),
+        ("IntentCheck", value(intent_check())),
+        (
+            "IntentCheckRequest",
+            value(IntentCheckBody { passed: true, note: Some("all rows are there".into()) }),
+        ),
         ("LaunchRequest", value(LaunchBody { agent: "coding".into() })),
         ("Launch", value(LaunchView { session: "coding-7f3k2q".into() })),
         ("Error", value(error)),

@@ -11,6 +11,8 @@ mod rules;
 mod values;
 mod windows;
 
+pub use self::values::seconds;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;

@@ -51,7 +51,8 @@ impl Reader<'_> {
 }
 
 /// `1h30m` in seconds.
-fn seconds(text: &str) -> Option<u64> {
+#[must_use]
+pub fn seconds(text: &str) -> Option<u64> {
     let mut rest = text;
     let mut total = 0_u64;
     while !rest.is_empty() {
