@@ -5,6 +5,7 @@
 pub mod adopt;
 pub mod agents;
 pub mod attribution;
+pub mod calls;
 pub mod cli;
 pub mod control;
 pub mod daemon;

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use agentwatch::event::bytes::encode;
 use agentwatch::event::{
-    Alignment, Check, Child, Encoding, Event, Exit, File, Guarded, How, IntentRef, Kind, Loss, Network,
-    ObservedText, Op, PolicyVersion, Process, Verdict,
+    Alignment, CallBy, Check, Child, Encoding, Event, Exit, File, Guarded, How, IntentRef, Kind, Loss,
+    Network, ObservedText, Op, Outcome, PolicyVersion, Process, ToolCallRef, Verdict,
 };
 use agentwatch::log::Line;
 use agentwatch::output::{Form, Style};
@@ -57,6 +57,10 @@ fn bare(seq: u64, kind: Kind) -> Event {
         reason: None,
         policy: None,
         intent: None,
+        tool_call: None,
+        prompt_id: None,
+        prompt: None,
+        outcome: None,
         errno: None,
         count: 1,
         time_last: None,
@@ -162,9 +166,31 @@ fn full(seq: u64) -> Event {
         reason: Some("the rule `keep away from production` covers it".into()),
         policy: Some(PolicyVersion { version: 7, hash: "0a1b2c".into() }),
         intent: Some(IntentRef::of(&"int-4n5m6p".into(), Alignment::Outside)),
+        tool_call: Some(ToolCallRef {
+            parent: Some("toolu_00".into()),
+            input: Some(r#"{"command":"mv a b"}"#.into()),
+            ..tool_call(Some(CallBy::Process))
+        }),
+        prompt_id: Some("p-17".into()),
+        prompt: Some("tidy up".into()),
+        outcome: Some(outcome()),
         errno: Some("EPERM".into()),
         count: 12,
         time_last: Some("2026-11-21T03:37:13.000000001Z".into()),
+    }
+}
+
+fn tool_call(by: Option<CallBy>) -> ToolCallRef {
+    ToolCallRef { id: "toolu_01".into(), name: "Bash".into(), parent: None, by, input: None }
+}
+
+fn outcome() -> Outcome {
+    Outcome {
+        reported: Some("success".into()),
+        output: Some("moved".into()),
+        operations: 12,
+        writes: 3,
+        denied: 1,
     }
 }
 
@@ -313,8 +339,36 @@ fn intents() -> Vec<Event> {
     ]
 }
 
+fn calls() -> Vec<Event> {
+    let told = |seq, kind| Event { prompt_id: Some("p-17".into()), ..of_session(seq, kind, None) };
+    let (call, own) = (Some(tool_call(Some(CallBy::Process))), Some(tool_call(None)));
+    vec![
+        Event { prompt: Some("tidy up\nthe logs".into()), ..told(70, Kind::PromptSubmitted) },
+        Event {
+            tool_call: own.clone(),
+            reason: Some("Bash: rm -rf logs".into()),
+            ..told(71, Kind::ToolStarted)
+        },
+        Event {
+            tool_call: call,
+            prompt_id: Some("p-17".into()),
+            ..of_file(72, Kind::FileDelete, Op::Delete, at("/srv/logs"))
+        },
+        Event {
+            tool_call: own,
+            outcome: Some(outcome()),
+            reason: Some("reported success, and 1 operation was denied".into()),
+            ..told(73, Kind::ToolEnded)
+        },
+        Event {
+            reason: Some("reported done: 12 operations, 3 that write".into()),
+            ..told(74, Kind::PromptEnded)
+        },
+    ]
+}
+
 fn samples() -> Vec<Event> {
-    [processes(), files(), others(), guards(), intents()].concat()
+    [processes(), files(), others(), guards(), intents(), calls()].concat()
 }
 
 fn check_golden(name: &str, found: &str) {

@@ -12,7 +12,7 @@ use tests::model_server::{ModelServer, Script, ToolCall, Turn, read_record};
 use tests::session::{SessionRun, work_dir};
 
 /// Where the guest has what [`claude::install`] made.
-const SHARED: &str = "/share/claude";
+pub const SHARED: &str = "/share/claude";
 
 fn call(name: &str, input: serde_json::Value) -> ToolCall {
     ToolCall { name: name.to_owned(), input }
@@ -43,6 +43,7 @@ fn script(dir: &Path) -> Script {
             ]),
             Turn { text: "all done".to_owned(), tools: Vec::new() },
         ],
+        ..Script::default()
     }
 }
 

@@ -10,6 +10,7 @@ use agentwatch::event::{Alignment, Check, Event, Kind};
 use anyhow::{Context as _, Result, ensure};
 use tests::compare::json_lines;
 use tests::daemon::{Daemon, Place, Shared};
+use tests::policy::with_policy;
 use tests::session::work_dir;
 
 use crate::restarts::{Shell, is_creation};
@@ -294,6 +295,32 @@ fn what_a_command_is_for_is_declared_before_it_begins() -> Result<()> {
             run.stderr
         );
         ensure!(!file("a").exists(), "the command ran though it could not be declared what for");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_spike_of_refusals_is_an_event() -> Result<()> {
+    // An agent that nobody else uses: what others did within the hour is usual for them.
+    let policy = "version: 1\nagents:\n  spiky: {owner: tests@example.com, mode: enforce}\nrules:\n  \
+                  - {name: nothing there, agents: [spiky], deny: {read: [/srv/aw-spike]}}\n";
+    with_policy(policy, |daemon| {
+        fs::create_dir_all("/srv/aw-spike")?;
+        let script = "for n in $(seq 24); do cat /srv/aw-spike/$n; done; true";
+        for number in 1..=24 {
+            fs::write(format!("/srv/aw-spike/{number}"), "x")?;
+        }
+        let command = daemon.exec_as("spiky", ["sh", "-c", script]);
+        let run = daemon.run_session(command)?;
+        let spikes: Vec<&Event> = run.events.iter().filter(|event| event.kind == Kind::SloSpike).collect();
+        // One, or one of each of two minutes: half of it is one still.
+        let spike = spikes.first().with_context(|| json_lines(&run.events))?;
+        let reason = spike.reason.as_deref().unwrap_or_default();
+        ensure!(
+            &*spike.agent == "spiky" && reason.starts_with("10 operations of the agent were denied"),
+            "{reason}"
+        );
+        ensure!(spikes.len() <= 2, "{} spikes", spikes.len());
         Ok(())
     })
 }

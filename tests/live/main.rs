@@ -5,6 +5,7 @@
 
 mod agent;
 mod attribution;
+mod calls;
 mod catalogue_escape;
 mod catalogue_exec;
 mod catalogue_files;

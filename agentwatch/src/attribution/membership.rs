@@ -108,6 +108,7 @@ impl Attribution {
         session.living = session.living.saturating_sub(1);
         if session.living == 0 && !self.settling {
             session.ended_ns = Some(unix_ns);
+            self.calls.forget(number);
             let mut event = describe::event(&self.host, time_ns, Kind::SessionEnd, None);
             describe::name_session(&mut event, session);
             out.push(event);

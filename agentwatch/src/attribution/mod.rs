@@ -25,7 +25,7 @@ use std::collections::HashMap;
 pub(crate) type ByNumber<N, T> = HashMap<N, T, foldhash::fast::RandomState>;
 
 pub use container::container_of;
-pub use describe::name_session;
+pub use describe::{known_process, name_session};
 pub use judged::{Judge, JudgeRule, Judges};
 pub use process::{Process, ProcessSeen, Processes};
 pub use session::{Beginning, Saved, Session, Sessions, session_id};

@@ -7,6 +7,7 @@ use agentwatch_common::record::RecordHeader;
 use super::ByNumber;
 
 use crate::{
+    calls::CallRef,
     control::state::{Counts, ProcessId, ProcessView},
     event::{self, Encoding, Exit, ObservedText},
 };
@@ -114,6 +115,10 @@ pub struct Process {
     pub uid: Option<u32>,
     /// Container.
     pub container: Option<Arc<str>>,
+    /// The tool call that it belongs to: its children belong to it, too.
+    pub call: Option<Arc<CallRef>>,
+    /// What that call was told names its program, or that of one above it.
+    pub named: bool,
     /// What it did.
     pub counts: Counts,
     /// When it ended, nanoseconds since boot.
@@ -137,6 +142,8 @@ impl Process {
             cwd: Arc::new(Text::of(&seen.cwd)),
             uid: seen.uid,
             container,
+            call: None,
+            named: false,
             counts: Counts::default(),
             ended_ns: None,
             exit: None,

@@ -17,10 +17,11 @@ use super::{
 use crate::places::Mounts;
 use crate::{
     agents::AgentTable,
+    calls::{CallRef, Calls},
     control::state::ProcessId,
     decode::{Body, Exec, FileAct, GuardRecord, NetAct, PathText, Record, decode},
     event::{self, Event, Exit, Kind, Op},
-    intent::Intents,
+    intent::{self, Intents},
 };
 
 /// Why a child is refused.
@@ -73,6 +74,8 @@ pub struct Attribution {
     pub sessions: Sessions,
     /// What was declared for them.
     pub intents: Intents,
+    /// The tool calls that their harnesses tell of.
+    pub calls: Calls,
     /// Their processes.
     pub processes: Processes,
     pub(super) facts: Box<dyn HostFacts>,
@@ -97,6 +100,7 @@ impl Attribution {
             peer_names: HashMap::new(),
             sessions,
             intents: Intents::default(),
+            calls: Calls::default(),
             processes: Processes::default(),
             facts,
             mounts: Mounts::default(),
@@ -171,7 +175,7 @@ impl Attribution {
     /// A child for which there was no room: it was not made.
     fn refused_fork(&mut self, header: &RecordHeader, out: &mut Vec<Event>) {
         let mut event = self.event(header, Kind::ProcessFork, None, out);
-        self.judge(header, &mut event);
+        self.judge(header, &mut event, false);
         event.reason = Some(NO_ROOM.to_owned());
         out.push(event);
     }
@@ -196,6 +200,8 @@ impl Attribution {
             let by = By::from_raw(exec.attribution);
             self.begin(header.session, header.pid, header.time_ns, agent, by, parent, why);
         }
+        let command = exec::command_line(&program, args);
+        let named = self.claim(header, &command, &image);
         let process = self.process(header, out);
         process.image = image;
         process.cwd = cwd;
@@ -205,15 +211,37 @@ impl Attribution {
             out.push(self.session_begun(header));
         }
         let mut event = self.event(header, Kind::ProcessExec, Some(Op::Exec), out);
-        event.command = Some(Text::from_vec(exec::command_line(&program, args)).text);
-        self.judge(header, &mut event);
+        event.command = Some(Text::from_vec(command).text);
+        self.judge(header, &mut event, named);
         out.push(event);
     }
 
-    /// Says in an event what was decided and what was declared of it, and counts it.
-    fn judge(&mut self, header: &RecordHeader, event: &mut Event) {
+    /// Finds the tool call that a process belongs to which a harness has just started, and whether what that was told names
+    /// the program that it runs now. The first process of a call is the call itself.
+    fn claim(&mut self, header: &RecordHeader, command: &[u8], image: &Image) -> bool {
+        let at_ns = self.host.unix_ns(header.time_ns);
+        let Some(process) = self.processes.get(header.pid, header.start_ns) else { return false };
+        // A call that came from above gives way to one of a harness that runs within it.
+        let is_own = |call: &Arc<CallRef>| Some(call.harness) == process.parent;
+        if !process.call.as_ref().is_some_and(is_own) {
+            let command = String::from_utf8_lossy(command);
+            if let Some(call) = self.calls.claim(header.session, process.parent, &command, at_ns) {
+                process.call = Some(call);
+                return true;
+            }
+        }
+        let Some(call) = &process.call else { return false };
+        process.named |= self.calls.names(header.session, call, &image.path.0, &image.args);
+        process.named
+    }
+
+    /// Says in an event what was decided and what was declared of it, and counts it. `named`: the start of a program that
+    /// its tool call was told, or of one that such a program starts.
+    fn judge(&mut self, header: &RecordHeader, event: &mut Event, named: bool) {
         self.judges.describe(header, event);
-        event.intent = self.intents.align(header.session, event, self.host.unix_ns(header.time_ns));
+        let declared = self.intents.align(header.session, event, self.host.unix_ns(header.time_ns));
+        event.intent = intent::narrower(declared, self.calls.align(header.session, event, named));
+        self.calls.count(header.session, event);
         if is_refusal(event.verdict)
             && let Some(session) = self.sessions.get_mut(header.session)
         {
@@ -265,8 +293,23 @@ impl Attribution {
             event.command = Some(Text::of(&exec::command_line(&program, act.path_to.text())).text);
         }
         event.file = Some(file);
-        self.judge(&record.header, &mut event);
+        if event.tool_call.is_none() {
+            let at_ns = self.host.unix_ns(record.header.time_ns);
+            self.calls.describe(record.header.session, None, &mut event, at_ns);
+        }
+        let named = self.names_target(&record.header, &event);
+        self.judge(&record.header, &mut event, named);
         out.push(event);
+    }
+
+    /// Whether the call of a process was told the program that it was kept from starting.
+    fn names_target(&mut self, header: &RecordHeader, event: &Event) -> bool {
+        let Some(file) = event.file.as_ref().filter(|_| event.kind == Kind::ProcessExec) else {
+            return false;
+        };
+        let Some(process) = self.processes.get(header.pid, header.start_ns) else { return false };
+        let named = |call: &Arc<_>| self.calls.names(header.session, call, &file.path.0, &[]);
+        process.named || process.call.as_ref().is_some_and(named)
     }
 
     fn net(&mut self, record: &Record<'_>, act: &NetAct<'_>, out: &mut Vec<Event>) {
@@ -277,7 +320,7 @@ impl Attribution {
         network.peer_name = network::peer_of(&network).and_then(|peer| self.peer_names.get(&peer)).cloned();
         let mut event = self.event(&record.header, kind, op, out);
         event.network = Some(network);
-        self.judge(&record.header, &mut event);
+        self.judge(&record.header, &mut event, false);
         out.push(event);
     }
 
@@ -288,7 +331,7 @@ impl Attribution {
         let mut event = self.event(header, kind, None, out);
         event.guard = Some(guard::describe(act));
         event.file = file;
-        self.judge(header, &mut event);
+        self.judge(header, &mut event, false);
         if event.errno.is_some() && guard::is_by_proc(act) {
             event.errno = Some(Arc::from("EACCES"));
         }
@@ -316,12 +359,14 @@ impl Attribution {
         if let Some(op) = op.filter(|op| *op != Op::Exec) {
             process.counts.add(op, 1);
         }
-        let described = describe::process_of(header, process);
+        let (described, call) = (describe::process_of(header, process), process.call.clone());
         let mut event = describe::event(&self.host, header.time_ns, kind, op);
         let Some(session) = self.sessions.get_mut(header.session) else { return event };
         session.events += 1;
         describe::name_session(&mut event, session);
         event.process = Some(described);
+        let at_ns = self.host.unix_ns(header.time_ns);
+        self.calls.describe(header.session, call.as_deref(), &mut event, at_ns);
         event
     }
 
@@ -353,6 +398,7 @@ impl Attribution {
         if let Some(intent) = &event.intent {
             self.intents.count_more(session, intent, more);
         }
+        self.calls.count_more(session, event, more);
         if let Some(session) = self.sessions.get_mut(session) {
             session.events += more;
             if is_refusal(event.verdict) {

@@ -5,6 +5,7 @@ pub mod doctor;
 pub mod events;
 pub mod exec;
 pub mod failure;
+pub mod hook;
 pub mod intent;
 pub mod policy;
 pub mod print;
@@ -37,6 +38,7 @@ enum Command {
     Policy(policy::PolicyArgs),
     Intent(intent::IntentArgs),
     Slo(slo::SloArgs),
+    Hook(hook::HookArgs),
     Doctor(doctor::DoctorArgs),
     /// The part of the self-test that tries what is forbidden: the daemon starts it
     #[command(name = selftest::canary::COMMAND, hide = true)]
@@ -60,6 +62,7 @@ impl Cli {
             Command::Tree(args) => tree::run(args, &self.paths),
             Command::Policy(args) => policy::run(args, &self.paths),
             Command::Intent(args) => intent::run(args, &self.paths),
+            Command::Hook(args) => hook::run(args, &self.paths),
             Command::Slo(args) => slo::run(args, &self.paths),
             Command::Doctor(args) => doctor::run(args, &self.paths),
             Command::Canary { folder } => {

@@ -18,6 +18,7 @@ use super::limits;
 use super::policy::{AppliedView, ApplyBody, PolicyFile, PolicyView};
 use super::selftest::SelfTestView;
 use super::state::{DaemonView, ErrorView, LaunchBody, LaunchView, SessionsView, TreeView};
+use super::tool::{ToolBody, ToolView};
 use crate::exit;
 use crate::paths::Paths;
 
@@ -167,6 +168,12 @@ impl Client {
         let id = utf8_percent_encode(id, NON_ALPHANUMERIC);
         let body = serde_json::to_vec(body).map_err(|error| ClientError::Local(error.into()))?;
         self.call(&self.control, Method::POST, &format!("/v1/intents/{id}/check"), body.into())
+    }
+
+    /// Says what a harness's agent does. No hook waits longer for that.
+    pub fn tool(&self, body: &ToolBody) -> Result<ToolView, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|error| ClientError::Local(error.into()))?;
+        self.call_within(limits::CLIENT_TOOL, &self.declare, Method::POST, "/v1/tool", body.into())
     }
 
     /// Makes the calling process a session of an agent. Once this returns, everything that the process

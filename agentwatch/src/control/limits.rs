@@ -45,6 +45,8 @@ pub const RATED_CALLERS: usize = 4096;
 pub const CLIENT: Duration = Duration::from_secs(15);
 /// Time that the client gives a whole call that brings a policy into force.
 pub const CLIENT_APPLY: Duration = Duration::from_secs(25);
+/// Time that the client gives what a harness's hook tells: its agent waits that long.
+pub const CLIENT_TOOL: Duration = Duration::from_millis(800);
 /// Time that the client gives a self-test.
 pub const CLIENT_SELF_TEST: Duration = Duration::from_secs(28);
 /// Bytes of an answer that the client takes.

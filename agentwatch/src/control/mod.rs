@@ -21,6 +21,7 @@ pub mod selftest;
 mod server;
 mod service;
 pub mod state;
+pub mod tool;
 
 pub use client::{Client, ClientError};
 pub use lock::{RunError, RunLock};

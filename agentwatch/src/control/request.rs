@@ -13,6 +13,7 @@ use super::limits;
 use super::policy::{AppliedView, PolicyFile, PolicyView};
 use super::selftest::SelfTestView;
 use super::state::{DaemonView, LaunchView, SessionView, TreeView};
+use super::tool::{ToolBody, ToolView};
 
 /// Where the owner puts its answer. Sending fails where nobody waits for it any more; that is no error.
 pub type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
@@ -99,6 +100,15 @@ pub enum Request {
         /// Answer, once it is kept.
         reply: Reply<IntentView>,
     },
+    /// A harness says what its agent does.
+    Tool {
+        /// What.
+        body: Box<ToolBody>,
+        /// Its hook's process.
+        caller: Caller,
+        /// Answer, once it counts.
+        reply: Reply<ToolView>,
+    },
     /// Make a running process a session.
     Launch {
         /// Which process, as the kernel says.
@@ -130,6 +140,7 @@ impl Request {
             | Self::CloseIntent { reply, .. }
             | Self::CheckIntent { reply, .. } => reply.is_closed(),
             Self::Intents { reply, .. } => reply.is_closed(),
+            Self::Tool { reply, .. } => reply.is_closed(),
             Self::Launch { reply, .. } => reply.is_closed(),
             Self::Stop { reply } => reply.is_closed(),
         }

@@ -36,6 +36,8 @@ pub enum Action {
     CloseIntent,
     /// Say whether what was done is what it should be.
     CheckIntent,
+    /// Say what a tool does.
+    Tool,
     /// Make the caller a session.
     Launch,
     /// The document that describes all this.
@@ -85,6 +87,7 @@ pub const ROUTES: &[Route] = &[
     },
     Route { door: Door::Control, method: Method::GET, path: "/v1/openapi.json", action: Action::OpenApi },
     Route { door: Door::Declare, method: Method::POST, path: "/v1/declare", action: Action::Declare },
+    Route { door: Door::Declare, method: Method::POST, path: "/v1/tool", action: Action::Tool },
     Route { door: Door::Declare, method: Method::POST, path: "/v1/launch", action: Action::Launch },
 ];
 

@@ -23,6 +23,7 @@ use super::policy::ApplyBody;
 use super::request::{self, Apply, Caller, Launch, Mailbox, Refusal, Reply};
 use super::routes::{Action, Door, Found, find};
 use super::state::{ErrorView, LaunchBody, LaunchView, SessionsView};
+use super::tool::ToolBody;
 
 const OPENAPI: &[u8] = include_bytes!("openapi.json");
 
@@ -35,6 +36,8 @@ pub struct Shared {
     pub rates: RefCell<LaunchRates>,
     /// Declarations so far.
     pub declarations: RefCell<LaunchRates>,
+    /// What harnesses told so far.
+    pub tools: RefCell<LaunchRates>,
     /// One permit for each large answer.
     pub large: Arc<Semaphore>,
 }
@@ -44,7 +47,7 @@ impl Shared {
     pub fn new(mailbox: Mailbox) -> Self {
         let large = Arc::new(Semaphore::new(limits::LARGE_ANSWERS));
         let rates = || RefCell::new(LaunchRates::new());
-        Self { mailbox, rates: rates(), declarations: rates(), large }
+        Self { mailbox, rates: rates(), declarations: rates(), tools: rates(), large }
     }
 }
 
@@ -194,7 +197,7 @@ impl Call {
         };
         let all = wants_all(action, parts.uri.query())?;
         // Of what brings a body it counts as asked once that is there.
-        if !matches!(action, Action::Launch | Action::Declare | Action::CheckIntent) {
+        if !matches!(action, Action::Launch | Action::Declare | Action::CheckIntent | Action::Tool) {
             self.has_asked();
         }
         let claimed = parts.headers.get(CONTENT_LENGTH).and_then(|bytes| bytes.to_str().ok()?.parse().ok());
@@ -214,6 +217,7 @@ impl Call {
                 let (id, caller) = (named(parameter)?, self.caller()?);
                 write(&self.ask(|reply| request::Request::CloseIntent { id, caller, reply }).await?)
             }
+            Action::Tool => self.tool(body, claimed).await,
             Action::CheckIntent => self.check(named(parameter)?, body, claimed).await,
             Action::OpenApi => Ok(OPENAPI.trim_ascii_end().to_vec()),
             Action::Status => write(&self.ask(|reply| request::Request::Status { reply }).await?),
@@ -324,6 +328,23 @@ impl Call {
         write(&self.ask(|reply| request::Request::CheckIntent { id, body, caller, reply }).await?)
     }
 
+    async fn tool(&self, body: Incoming, claimed: Option<u64>) -> Result<Vec<u8>, Failure> {
+        let body = read(body, claimed, limits::BODY_BYTES).await?;
+        self.has_asked();
+        let body: ToolBody = serde_json::from_slice(&body).map_err(|error| Failure::BadBody {
+            example: r#"{"event": "begin", "tool": {"id": "1", "name": "Bash", "input": {"command": "ls"}}}"#,
+            problem: error.to_string(),
+        })?;
+        let (caller, body) = (self.caller()?, Box::new(body));
+        // Each hook is a process of its own: what counts is the user.
+        if let Some(pid) = caller.pid
+            && !self.shared.tools.borrow_mut().allows(pid, caller.uid, Instant::now())
+        {
+            return Err(Failure::TooMany);
+        }
+        write(&self.ask(|reply| request::Request::Tool { body, caller, reply }).await?)
+    }
+
     async fn launch(&self, body: Incoming, claimed: Option<u64>) -> Result<Vec<u8>, Failure> {
         let body = read(body, claimed, limits::BODY_BYTES).await?;
         self.has_asked();
@@ -389,7 +410,7 @@ mod tests {
     use super::*;
 
     /// What callers give, and need not give whole.
-    const OPTIONAL: [&str; 3] = ["IntentRequest", "IntentTool", "IntentCheckRequest"];
+    const OPTIONAL: [&str; 4] = ["IntentRequest", "IntentTool", "IntentCheckRequest", "ToolRequest"];
 
     fn document() -> Value {
         serde_json::from_slice(OPENAPI).unwrap()

@@ -130,6 +130,9 @@ fn answer(request: Request, told: &mpsc::Sender<Launch>) {
             let refusal = Refusal::NotYours { own: "aider-aaaaaa".into() };
             let _ = reply.send(if known { Ok(samples::intent()) } else { Err(refusal) });
         }
+        Request::Tool { reply, .. } => {
+            let _ = reply.send(Ok(samples::tool_view()));
+        }
         Request::Intents { reply, .. } => {
             let _ = reply.send(Ok(vec![samples::intent()]));
         }

@@ -134,7 +134,7 @@ impl Daemon {
     }
 
     /// The session that a caller's process is in, as the kernel's table says.
-    fn session_of(&self, caller: &Caller) -> Option<u64> {
+    pub(super) fn session_of(&self, caller: &Caller) -> Option<u64> {
         let pid = caller.pid?;
         let entry = self.maps.processes.get(pid)?;
         let began = entry_ticks(entry.start_ns, entry.start_ticks);

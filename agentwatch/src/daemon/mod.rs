@@ -4,6 +4,7 @@
 //! between two turns of the ring.
 
 mod applied;
+mod calls;
 mod facts;
 mod intents;
 mod losses;

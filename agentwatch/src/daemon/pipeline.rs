@@ -12,6 +12,7 @@ use crate::{
     fold::{Folder, Repeats, Told},
     log::Log,
     selftest::SESSION,
+    slo::Spikes,
 };
 
 /// Records taken from the ring before requests are looked at.
@@ -25,6 +26,7 @@ pub struct Pipeline {
     folder: Folder,
     due: Vec<Repeats>,
     events: Vec<Event>,
+    spikes: Spikes,
     undecodable: u64,
     last_error: Option<DecodeError>,
     last_warning: String,
@@ -110,7 +112,11 @@ impl Pipeline {
                 event.count = count;
                 event.time_last = (count > 1).then(|| format_time(state.host.unix_ns(last_ns)));
             }
+            let spike = self.spikes.count(&event, state.host.unix_ns(record.header.time_ns));
             log.append(&mut event);
+            if let Some(mut spike) = spike {
+                log.append(&mut spike);
+            }
             // The log could not be written and has no more room for what waits; it tells when it can again.
             if event.seq == 0 {
                 self.unkept += event.count;

@@ -41,6 +41,9 @@ impl Daemon {
                 Request::CheckIntent { id, body, caller, reply } => {
                     drop(reply.send(self.check_intent(&id, body, &caller, now)));
                 }
+                Request::Tool { body, caller, reply } => {
+                    drop(reply.send(self.tool(*body, &caller, now)));
+                }
                 Request::Launch { launch, reply } => {
                     let answer = self.launch(&launch, now);
                     drop(reply.send(answer));

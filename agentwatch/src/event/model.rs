@@ -28,7 +28,7 @@ pub struct Event {
     /// The agent's owner, where the policy names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Arc<str>>,
-    /// The session's id. Empty only in events about the host itself.
+    /// The session's id. Empty only in events about the host itself, or about an agent (`slo.spike`).
     #[serde(default, skip_serializing_if = "str_is_empty")]
     pub session: Arc<str>,
     /// The session in which this one was started.
@@ -75,6 +75,18 @@ pub struct Event {
     /// What was declared of it: see [`IntentRef`]. Absent where nothing ever was for its session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<IntentRef>,
+    /// The tool call that it belongs to, where a harness tells of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call: Option<ToolCallRef>,
+    /// Id of the prompt that led to it, where a harness tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_id: Option<Arc<str>>,
+    /// The prompt (`prompt.submitted`), or its beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// What came of it (`tool.ended`, `prompt.ended`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
     /// What the program got for it, where agentwatch made the call fail: `EPERM`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errno: Option<Arc<str>>,
@@ -289,6 +301,41 @@ impl IntentRef {
     }
 }
 
+/// A tool call, as a harness names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolCallRef {
+    /// Its id.
+    pub id: Arc<str>,
+    /// Name of the tool.
+    pub name: Arc<str>,
+    /// The call of the agent above, where a sub-agent makes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Arc<str>>,
+    /// How it is known that it belongs to this call. Absent in events about the call itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<CallBy>,
+    /// What the tool is told, as JSON, or the beginning of that (`tool.started`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<String>,
+}
+
+/// What came of a tool call or a prompt: what its harness reports, beside what the kernel saw.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// What the harness makes of it: `success`, `failure`, `interrupted`, `done`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<Arc<str>>,
+    /// What it gave, or the beginning of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+    /// Operations that belong to it, those that were refused included.
+    pub operations: u64,
+    /// Of these such that write or delete, and were not refused.
+    pub writes: u64,
+    /// Of these such that were refused.
+    pub denied: u64,
+}
+
 /// What was lost, counted where it happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
@@ -396,6 +443,18 @@ named! {
 }
 
 named! {
+    /// How it is known which tool call something belongs to.
+    CallBy {
+        /// The process was started by the call: its command line holds what the tool was told, or an ancestor's does.
+        Process = "process",
+        /// The harness's own process used the file that the tool was told while the call was on its way.
+        Target = "target",
+        /// The harness started the process while no other call was on its way.
+        Only = "only",
+    }
+}
+
+named! {
     /// Whether what was done is what it should be.
     Check {
         /// It is.
@@ -454,6 +513,11 @@ named! {
         IntentRefused = "intent.refused",
         IntentClosed = "intent.closed",
         IntentChecked = "intent.checked",
+        PromptSubmitted = "prompt.submitted",
+        PromptEnded = "prompt.ended",
+        ToolStarted = "tool.started",
+        ToolEnded = "tool.ended",
+        SloSpike = "slo.spike",
         SelfTest = "selftest",
         LogRecovered = "log.recovered",
         LogRemoved = "log.removed",

@@ -23,7 +23,7 @@ mod fault_tests;
 #[cfg(test)]
 mod follow_tests;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod writer_tests;
 

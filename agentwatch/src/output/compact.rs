@@ -1,4 +1,4 @@
-//! The compact form: time, session, process, operation, target, verdict, rule and alignment in one line.
+//! The compact form: time, session, process, operation, target, verdict, rule, alignment, tool call and prompt in one line.
 //!
 //! Two or more spaces stand between fields, and nowhere else: what could look like the end of a field is put
 //! in quotes. So an observed text can forge neither a line nor a field of one.
@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 
 use super::Style;
 use super::escape::{escape, escape_bytes};
+use crate::calls::beginning;
 use crate::event::bytes::decode;
 use crate::event::{
     Alignment, Check, Encoding, Event, Exit, File, Guarded, Kind, Network, ObservedText, Process, Verdict,
@@ -22,6 +23,8 @@ const MAGENTA: &str = "\x1b[35m";
 const CYAN: &str = "\x1b[36m";
 const RESET: &str = "\x1b[0m";
 
+/// Characters of a prompt that are shown.
+const PROMPT_CHARS: usize = 120;
 /// What stands in a field that does not apply.
 const NONE: &str = "-";
 
@@ -31,8 +34,13 @@ pub fn show(event: &Event, style: &Style, text: &mut String) {
     let session = if event.session.is_empty() { NONE.to_owned() } else { word(&event.session) };
     let process = event.process.as_ref().map_or_else(|| NONE.to_owned(), process);
     let verdict = if has_verdict(event.kind) { event.verdict.name() } else { NONE };
-    let alignment = alignment(event);
-    let no_rule = if alignment.is_empty() { String::new() } else { NONE.to_owned() };
+    let (alignment, call) = (alignment(event), call(event));
+    let none_before = |behind: &[&String]| {
+        let is_last = behind.iter().all(|text| text.is_empty());
+        if is_last { String::new() } else { NONE.to_owned() }
+    };
+    let no_rule = none_before(&[&alignment, &call]);
+    let alignment = if alignment.is_empty() { none_before(&[&call]) } else { alignment };
     // The least widths of the columns, in characters.
     let fields = [
         Field { text: local_time(&event.time, &style.zone), width: 29, colour: Some(DIM) },
@@ -43,6 +51,7 @@ pub fn show(event: &Event, style: &Style, text: &mut String) {
         Field { text: verdict.to_owned(), width: 10, colour: loss.or(verdict_colour(event.verdict)) },
         Field { text: event.rule.as_deref().map_or(no_rule, phrase), width: 0, colour: loss },
         Field { text: alignment, width: 0, colour: alignment_colour(event) },
+        Field { text: call, width: 0, colour: Some(DIM) },
     ];
     let last = fields.iter().rposition(|field| !field.text.is_empty()).unwrap_or(0);
     for (at, field) in fields.iter().enumerate().take(last + 1) {
@@ -57,6 +66,13 @@ fn alignment(event: &Event) -> String {
     let words: Vec<_> =
         alignment.map(str::to_owned).into_iter().chain(intent.id.as_deref().map(word)).collect();
     words.join(" ")
+}
+
+/// The tool call and the prompt that it belongs to; empty where no harness tells of these.
+fn call(event: &Event) -> String {
+    let call = event.tool_call.as_ref().map(|call| format!("{} {}", word(&call.name), word(&call.id)));
+    let prompt = event.prompt_id.as_ref().map(|prompt| format!("prompt {}", word(prompt)));
+    call.into_iter().chain(prompt).collect::<Vec<_>>().join(" ")
 }
 
 fn alignment_colour(event: &Event) -> Option<&'static str> {
@@ -105,7 +121,8 @@ fn process(process: &Process) -> String {
 const fn has_verdict(kind: Kind) -> bool {
     use Kind::{
         DaemonStart, DaemonStop, IntentChecked, IntentClosed, IntentDeclared, IntentRefused, LogRecovered,
-        LogRemoved, Loss, PolicyApplied, PolicyRefused, SelfTest, SessionEnd, SessionStart,
+        LogRemoved, Loss, PolicyApplied, PolicyRefused, PromptEnded, PromptSubmitted, SelfTest, SessionEnd,
+        SessionStart, SloSpike, ToolEnded, ToolStarted,
     };
     !matches!(
         kind,
@@ -117,6 +134,11 @@ const fn has_verdict(kind: Kind) -> bool {
             | IntentRefused
             | IntentClosed
             | IntentChecked
+            | PromptSubmitted
+            | PromptEnded
+            | ToolStarted
+            | ToolEnded
+            | SloSpike
             | SelfTest
             | LogRecovered
             | LogRemoved
@@ -152,6 +174,11 @@ fn operation(event: &Event) -> &'static str {
             | Kind::IntentRefused
             | Kind::IntentClosed
             | Kind::IntentChecked
+            | Kind::PromptSubmitted
+            | Kind::PromptEnded
+            | Kind::ToolStarted
+            | Kind::ToolEnded
+            | Kind::SloSpike
             | Kind::SelfTest,
             _,
         ) => event.kind.name(),
@@ -188,6 +215,9 @@ fn target(event: &Event) -> String {
     }
     if let Some(network) = &event.network {
         return network_target(network, event.kind);
+    }
+    if let Some(prompt) = &event.prompt {
+        return phrase(&beginning(prompt, PROMPT_CHARS));
     }
     if event.kind == Kind::ProcessExec {
         let program = |process: &Process| path(&process.executable_path, process.executable_path_encoding);

@@ -1,6 +1,8 @@
 //! What the log says of how agents keep to what was declared and to the policy: shares and rates by agent and session,
 //! over spans of time.
 
+mod spikes;
+
 use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +11,8 @@ use crate::{
     event::{Alignment, Check, Kind, Op, Verdict, time::format_time},
     log::Line,
 };
+
+pub use self::spikes::Spikes;
 
 /// Whom figures are about.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]

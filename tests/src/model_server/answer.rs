@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::http::{Request, Response};
-use super::{Recorded, Script, ToolResult, Turn, tool_use_id};
+use super::{Recorded, Script, ToolResult, Turn, tool_use_id, tool_use_id_of};
 
 /// The answer to a request, and what to record of it.
 pub fn answer(script: &Script, request: &Request) -> (Response, Recorded) {
@@ -16,14 +16,17 @@ pub fn answer(script: &Script, request: &Request) -> (Response, Recorded) {
         method: request.method.clone(),
         path: request.path.clone(),
         tool_results: tool_results(&body),
+        texts: texts(&body),
         tools,
         turn: None,
     };
     let response = match (request.method.as_str(), path) {
         ("POST", "/v1/messages") => {
-            let (number, turn) = choose(script, &body, recorded.tools.is_empty());
+            let agent = agent_of(script, &body);
+            let turns = agent.map_or(&script.turns, |(_, turns)| turns);
+            let (number, turn) = choose(turns, &body, recorded.tools.is_empty());
             recorded.turn = number;
-            let message = message(&turn, number, &body);
+            let message = message(&turn, number, agent.map(|(agent, _)| agent), &body);
             if body.get("stream").and_then(Value::as_bool) == Some(true) {
                 Response { status: 200, content_type: "text/event-stream", body: stream(&message) }
             } else {
@@ -50,16 +53,23 @@ fn ok(body: &Value) -> Response {
 
 /// The turn that this request is for. One without tools is no part of the conversation: agents ask for
 /// titles and summaries on the side.
-fn choose(script: &Script, body: &Value, aside: bool) -> (Option<usize>, Turn) {
+fn choose(turns: &[Turn], body: &Value, aside: bool) -> (Option<usize>, Turn) {
     if aside {
         return (None, Turn { text: "ok".to_owned(), tools: Vec::new() });
     }
     let number = messages(body).iter().filter(|message| role(message) == "assistant").count();
     let after_last = || {
-        let text = script.turns.last().map(|turn| turn.text.clone());
+        let text = turns.last().map(|turn| turn.text.clone());
         Turn { text: text.unwrap_or_else(|| "done".to_owned()), tools: Vec::new() }
     };
-    (Some(number), script.turns.get(number).cloned().unwrap_or_else(after_last))
+    (Some(number), turns.get(number).cloned().unwrap_or_else(after_last))
+}
+
+/// The sub-agent whose conversation it is, by its number, and its turns.
+fn agent_of<'a>(script: &'a Script, body: &Value) -> Option<(usize, &'a Vec<Turn>)> {
+    let first = messages(body).first()?.get("content")?.to_string();
+    let mut agents = script.agents.iter().enumerate();
+    agents.find_map(|(number, (text, turns))| first.contains(text.as_str()).then_some((number, turns)))
 }
 
 fn messages(body: &Value) -> &[Value] {
@@ -79,11 +89,26 @@ fn names(body: &Value) -> Vec<String> {
     tools.iter().map(|tool| text_of(tool, "name").to_owned()).collect()
 }
 
+/// The blocks of a type in what came since the model's last message. A text may stand for itself, and by who said it is no
+/// matter: what hooks have to say comes from the system in some versions.
+fn blocks<'a>(body: &'a Value, kind: &str) -> Vec<&'a Value> {
+    let since = messages(body).iter().rev().take_while(|message| role(message) != "assistant");
+    let mut since: Vec<&Value> = since.filter_map(|message| message.get("content")).collect();
+    since.reverse();
+    let blocks = since.into_iter().flat_map(|content| match content {
+        Value::Array(blocks) => blocks.iter().collect(),
+        other => vec![other],
+    });
+    blocks.filter(|block| block.is_string() && kind == "text" || text_of(block, "type") == kind).collect()
+}
+
 fn tool_results(body: &Value) -> Vec<ToolResult> {
-    let last = messages(body).iter().rfind(|message| role(message) == "user");
-    let content = last.and_then(|message| message.get("content")).and_then(Value::as_array);
-    let blocks = content.map_or(&[][..], Vec::as_slice).iter();
-    blocks.filter(|block| text_of(block, "type") == "tool_result").map(tool_result).collect()
+    blocks(body, "tool_result").into_iter().map(tool_result).collect()
+}
+
+fn texts(body: &Value) -> Vec<String> {
+    let text = |block: &Value| block.as_str().unwrap_or_else(|| text_of(block, "text")).to_owned();
+    blocks(body, "text").into_iter().map(text).collect()
 }
 
 fn tool_result(block: &Value) -> ToolResult {
@@ -99,13 +124,15 @@ fn tool_result(block: &Value) -> ToolResult {
     }
 }
 
-fn message(turn: &Turn, number: Option<usize>, body: &Value) -> Value {
+fn message(turn: &Turn, number: Option<usize>, agent: Option<usize>, body: &Value) -> Value {
     let mut content = Vec::new();
     if !turn.text.is_empty() || turn.tools.is_empty() {
         content.push(json!({"type": "text", "text": turn.text}));
     }
     for (index, call) in turn.tools.iter().enumerate() {
-        let id = tool_use_id(number.unwrap_or_default(), index);
+        let number = number.unwrap_or_default();
+        let id =
+            agent.map_or_else(|| tool_use_id(number, index), |agent| tool_use_id_of(agent, number, index));
         content.push(json!({"type": "tool_use", "id": id, "name": call.name, "input": call.input}));
     }
     json!({
@@ -171,7 +198,10 @@ mod tests {
     fn script() -> Script {
         let call = ToolCall { name: "Bash".into(), input: json!({"command": "id"}) };
         let first = Turn { text: "look".into(), tools: vec![call.clone(), call] };
-        Script { turns: vec![first, Turn { text: "done".into(), tools: Vec::new() }] }
+        let turns = vec![first, Turn { text: "done".into(), tools: Vec::new() }];
+        let sub = ToolCall { name: "Write".into(), input: json!({"file_path": "/a"}) };
+        let agents = [("errand".to_owned(), vec![Turn { text: String::new(), tools: vec![sub] }])].into();
+        Script { turns, agents }
     }
 
     fn post(body: &Value) -> Request {
@@ -203,6 +233,16 @@ mod tests {
         assert_eq!(message["stop_reason"], "end_turn");
         let texts: Vec<_> = recorded.tool_results.iter().map(|r| (r.text.as_str(), r.is_error)).collect();
         assert_eq!(texts, [("root", false), ("no", true)]);
+    }
+
+    #[test]
+    fn a_sub_agent_has_turns_of_its_own() {
+        let ask = json!({"role": "user", "content": [{"type": "text", "text": "an errand for you"}]});
+        let body = json!({"tools": [{"name": "Write"}], "messages": [ask]});
+        let (response, _) = answer(&script(), &post(&body));
+        let message: Value = serde_json::from_str(&response.body).unwrap();
+        assert_eq!(message["content"][0]["id"], tool_use_id_of(0, 0, 0));
+        assert_eq!(message["content"][0]["name"], "Write");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! A scripted model server: plays Anthropic's Messages API on loopback, so that a real agent works offline.
 //!
-//! A [`Script`] lists the assistant's turns. Which turn a request gets follows from the request alone (how
+//! A [`Script`] lists the assistant's turns, and those of sub-agents. Which turn a request gets follows from the request alone (how
 //! many turns of the assistant it already carries), so that a client that tries again gets the same answer.
 //! What clients asked, with the results of the tools they ran, goes to a record file, one JSON object a line.
 
 mod answer;
 mod http;
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -25,6 +26,9 @@ use serde_json::Value;
 pub struct Script {
     /// The assistant's turns, in order.
     pub turns: Vec<Turn>,
+    /// The turns of conversations whose first message holds a text: those of sub-agents.
+    #[serde(default)]
+    pub agents: BTreeMap<String, Vec<Turn>>,
 }
 
 /// One turn of the assistant.
@@ -72,6 +76,12 @@ pub fn tool_use_id(turn: usize, tool: usize) -> String {
     format!("toolu_aw_{turn:02}_{tool:02}")
 }
 
+/// The same in the conversation of a sub-agent, by the number of its text in [`Script::agents`].
+#[must_use]
+pub fn tool_use_id_of(agent: usize, turn: usize, tool: usize) -> String {
+    format!("{}_s{agent}", tool_use_id(turn, tool))
+}
+
 /// A request as it is recorded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Recorded {
@@ -85,6 +95,8 @@ pub struct Recorded {
     pub tools: Vec<String>,
     /// Results of tools in its last message.
     pub tool_results: Vec<ToolResult>,
+    /// Texts beside them, such as what hooks have to say.
+    pub texts: Vec<String>,
 }
 
 /// What a tool gave.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, to_value};
 
-use crate::control::{intent::*, policy::*, selftest::*, state::*};
+use crate::control::{intent::*, policy::*, selftest::*, state::*, tool::*};
 use crate::event::{Encoding, Exit, How, ObservedText, Op, Verdict};
 
 pub fn sessions() -> Vec<SessionView> {
@@ -231,6 +231,40 @@ fn plan_step() -> PlanStepView {
     }
 }
 
+pub fn tool_view() -> ToolView {
+    let refused = RefusedView {
+        what: "delete /srv/db".into(),
+        verdict: Verdict::Denied,
+        rule: Some("keep the database".into()),
+        reason: Some("the rule `keep the database` says `deny`: ask oncall".into()),
+    };
+    ToolView { refused: vec![refused], refusals: 1 }
+}
+
+/// What all the things that can be told have, in one.
+fn tool_request() -> Value {
+    let prompt_id = Some("p-17".to_owned());
+    let end = End {
+        id: "toolu_01".into(),
+        reported: Some(Reported::Success),
+        output: Some("done".into()),
+        subagent: Some("a6d9".into()),
+    };
+    let bodies = [
+        ToolBody::Prompt { prompt_id: prompt_id.clone(), text: Some("tidy up".into()) },
+        ToolBody::Begin(Begin { tool: tool_call(), prompt_id, subagent: None }),
+        ToolBody::End(end),
+        ToolBody::Done { text: Some("all done".into()), subagent: None },
+        ToolBody::Over {},
+    ];
+    let fields = bodies.iter().flat_map(|body| to_value(body).unwrap().as_object().unwrap().clone());
+    Value::Object(fields.collect())
+}
+
+fn tool_call() -> ToolCall {
+    ToolCall { id: "toolu_01".into(), name: "Bash".into(), input: serde_json::json!({"command": "ls"}) }
+}
+
 fn intent_check() -> IntentCheckView {
     IntentCheckView {
         passed: false,
@@ -288,6 +322,10 @@ pub fn each_schema() -> Vec<(&'static str, Value)> {
         ("IntentTool", value(intent_tool())),
         ("IntentRequest", value(intent_body())),
         ("PlanStep", value(plan_step())),
+        ("ToolRequest", tool_request()),
+        ("ToolCall", value(tool_call())),
+        ("Tool", value(tool_view())),
+        ("Refused", value(&tool_view().refused[0])),
         ("IntentCheck", value(intent_check())),
         (
             "IntentCheckRequest",

@@ -1,0 +1,208 @@
+//! The settings of harnesses: what is put into them, what is taken out, and how they were.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use serde_json::{Map, Value, json};
+
+use super::{SettingsArgs, claude_code};
+use crate::cli::print;
+use crate::exit;
+use crate::output::escape::escape;
+
+/// What the hook is called by.
+const COMMAND: &str = "agentwatch hook claude-code";
+/// Seconds that the harness gives it. It takes less than one.
+const SECONDS: u64 = 5;
+
+/// Puts the hooks in; gives the exit code.
+pub(super) fn install(args: &SettingsArgs) -> anyhow::Result<u8> {
+    change(args, with_hooks)
+}
+
+/// Takes them out.
+pub(super) fn remove(args: &SettingsArgs) -> anyhow::Result<u8> {
+    change(args, without_hooks)
+}
+
+fn change(args: &SettingsArgs, make: fn(Value) -> Value) -> anyhow::Result<u8> {
+    let path = match &args.settings {
+        Some(path) => path.clone(),
+        None => own_settings()?,
+    };
+    let before = match fs::read_to_string(&path) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+    };
+    let old: Value = match &before {
+        Some(text) => serde_json::from_str(text)
+            .with_context(|| format!("`{}` is no JSON, and was left as it is", path.display()))?,
+        None => json!({}),
+    };
+    if !old.is_object() {
+        bail!("`{}` is no JSON object, and was left as it is", path.display());
+    }
+    let new = make(old.clone());
+    if new == old {
+        print::print(&format!("nothing to do: `{}` is as it should be\n", escape(&path.to_string_lossy())))?;
+        return Ok(exit::DONE);
+    }
+    let (old, new) = (pretty(&old)?, pretty(&new)?);
+    print::print(&format!("{}\n{}", escape(&path.to_string_lossy()), difference(&old, &new)))?;
+    if !args.yes {
+        print::print("nothing was changed: --yes changes it\n")?;
+        return Ok(exit::VIOLATION);
+    }
+    write(&path, before.as_deref(), &new)?;
+    Ok(exit::DONE)
+}
+
+fn own_settings() -> anyhow::Result<PathBuf> {
+    let home = std::env::var_os("HOME").context("HOME is not set: name the file with --settings")?;
+    Ok(PathBuf::from(home).join(".claude/settings.json"))
+}
+
+fn pretty(value: &Value) -> anyhow::Result<String> {
+    Ok(format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+/// Whole or not at all; what was there is kept.
+fn write(path: &Path, before: Option<&str>, new: &str) -> anyhow::Result<()> {
+    let cannot = |what: &str| format!("cannot {what} `{}`", path.display());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).with_context(|| cannot("make the folder of"))?;
+    if let Some(before) = before {
+        let mut kept = path.as_os_str().to_owned();
+        kept.push(".before-agentwatch");
+        fs::write(&kept, before).with_context(|| cannot("keep what was in"))?;
+    }
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    fs::write(&partial, new).with_context(|| cannot("write"))?;
+    if let Ok(found) = fs::metadata(path) {
+        fs::set_permissions(&partial, found.permissions()).with_context(|| cannot("write"))?;
+    }
+    fs::rename(&partial, path).with_context(|| cannot("write"))
+}
+
+fn is_own(hook: &Value) -> bool {
+    hook.get("command").and_then(Value::as_str) == Some(COMMAND)
+}
+
+/// The settings with the hooks, each once.
+fn with_hooks(settings: Value) -> Value {
+    let mut settings = without_hooks(settings);
+    let Some(fields) = settings.as_object_mut() else { return settings };
+    let hooks = fields.entry("hooks").or_insert_with(|| json!({}));
+    let Some(hooks) = hooks.as_object_mut() else { return settings };
+    for (event, of_tools) in claude_code::EVENTS {
+        let mut entry = json!({"hooks": [{"type": "command", "command": COMMAND, "timeout": SECONDS}]});
+        if of_tools && let Some(entry) = entry.as_object_mut() {
+            entry.insert("matcher".to_owned(), json!("*"));
+        }
+        if let Some(list) = hooks.entry(event).or_insert_with(|| json!([])).as_array_mut() {
+            list.push(entry);
+        }
+    }
+    settings
+}
+
+/// The settings without the hooks, and without what is empty then.
+fn without_hooks(mut settings: Value) -> Value {
+    let Some(hooks) = settings.get_mut("hooks").and_then(Value::as_object_mut) else { return settings };
+    for list in hooks.values_mut().filter_map(Value::as_array_mut) {
+        for entry in list.iter_mut() {
+            if let Some(own) = entry.get_mut("hooks").and_then(Value::as_array_mut) {
+                own.retain(|hook| !is_own(hook));
+            }
+        }
+        list.retain(|entry| entry.get("hooks").and_then(Value::as_array).is_none_or(|own| !own.is_empty()));
+    }
+    hooks.retain(|_, list| list.as_array().is_none_or(|list| !list.is_empty()));
+    if hooks.is_empty()
+        && let Some(fields) = settings.as_object_mut()
+    {
+        let _: Option<Value> = Map::remove(fields, "hooks");
+    }
+    settings
+}
+
+/// Lines that differ, each with its mark. What is common is left out but for a line around.
+fn difference(old: &str, new: &str) -> String {
+    let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
+    let head = old.iter().zip(&new).take_while(|(one, other)| one == other).count();
+    let left = old.len().min(new.len()) - head;
+    let tail =
+        old.iter().rev().zip(new.iter().rev()).take(left).take_while(|(one, other)| one == other).count();
+    let mut text = String::new();
+    let mut show = |mark: char, lines: Option<&[&str]>| {
+        for line in lines.into_iter().flatten() {
+            text.push_str(&format!("{mark} {}\n", escape(line)));
+        }
+    };
+    show(' ', head.checked_sub(1).and_then(|one| old.get(one..head)));
+    show('-', old.get(head..old.len() - tail));
+    show('+', new.get(head..new.len() - tail));
+    show(' ', old.get(old.len() - tail..(old.len() - tail + 1).min(old.len())));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::hook::Harness;
+
+    fn args(path: &Path, yes: bool) -> SettingsArgs {
+        SettingsArgs { harness: Harness::ClaudeCode, yes, settings: Some(path.to_owned()) }
+    }
+
+    #[test]
+    fn hooks_go_in_once_and_come_out_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/settings.json");
+        assert_eq!(install(&args(&path, false)).unwrap(), exit::VIOLATION);
+        assert!(!path.exists(), "it was only shown");
+        assert_eq!(install(&args(&path, true)).unwrap(), exit::DONE);
+        let written: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        for (event, _) in claude_code::EVENTS {
+            assert_eq!(written["hooks"][event][0]["hooks"][0]["command"], COMMAND);
+        }
+        assert_eq!(install(&args(&path, false)).unwrap(), exit::DONE, "nothing to do");
+        assert_eq!(remove(&args(&path, true)).unwrap(), exit::DONE);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{}\n");
+    }
+
+    #[test]
+    fn what_others_put_there_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("settings.json");
+        let own = json!({
+            "model": "x",
+            "hooks": {"PreToolUse": [{"matcher": "Bash", "hooks": [{"type": "command", "command": "mine"}]}], "Stop": []},
+        });
+        fs::write(&path, own.to_string()).unwrap();
+        install(&args(&path, true)).unwrap();
+        let written: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(written["hooks"]["PreToolUse"].as_array().unwrap().len(), 2);
+        assert_eq!(
+            (&written["model"], &written["hooks"]["PreToolUse"][0]),
+            (&own["model"], &own["hooks"]["PreToolUse"][0])
+        );
+        let kept = fs::read_to_string(folder.path().join("settings.json.before-agentwatch")).unwrap();
+        assert_eq!(kept, own.to_string());
+        remove(&args(&path, true)).unwrap();
+        let written: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(written["hooks"]["PreToolUse"], own["hooks"]["PreToolUse"]);
+        fs::write(&path, "{ // mine\n}").unwrap();
+        assert!(install(&args(&path, true)).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{ // mine\n}", "bad input costs nothing");
+    }
+
+    #[test]
+    fn only_what_differs_is_shown() {
+        assert_eq!(difference("{\n  a\n}\n", "{\n  a\n  b\n}\n"), "    a\n+   b\n  }\n");
+    }
+}

@@ -1,0 +1,152 @@
+//! Tool calls: the JSON of `POST /v1/tool`, by which a harness's hook says what its agent does.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Event, Op, Verdict};
+
+/// Body of `POST /v1/tool`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ToolBody {
+    /// Somebody gave the agent a prompt.
+    Prompt {
+        /// Its id, where the harness gives one.
+        #[serde(default)]
+        prompt_id: Option<String>,
+        /// The prompt, or its beginning.
+        #[serde(default)]
+        text: Option<String>,
+    },
+    /// A tool begins.
+    Begin(Begin),
+    /// A tool has ended.
+    End(End),
+    /// The agent says that it is done with what it was asked.
+    Done {
+        /// What it said last, or the beginning of that.
+        #[serde(default)]
+        text: Option<String>,
+        /// The harness's id of the sub-agent that is done. Without, the agent itself.
+        #[serde(default)]
+        subagent: Option<String>,
+    },
+    /// The harness's own session is over.
+    Over {},
+}
+
+/// A tool begins.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Begin {
+    /// Which, and what it is told.
+    pub tool: ToolCall,
+    /// Id of the prompt that led to it.
+    #[serde(default)]
+    pub prompt_id: Option<String>,
+    /// The harness's id of the sub-agent that calls it.
+    #[serde(default)]
+    pub subagent: Option<String>,
+}
+
+/// A tool has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct End {
+    /// Id of the call.
+    pub id: String,
+    /// What the harness makes of it.
+    #[serde(default)]
+    pub reported: Option<Reported>,
+    /// What it gave, or the beginning of that.
+    #[serde(default)]
+    pub output: Option<String>,
+    /// The harness's id of the sub-agent that it started.
+    #[serde(default)]
+    pub subagent: Option<String>,
+}
+
+/// What a harness makes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reported {
+    /// It worked.
+    Success,
+    /// It did not.
+    Failure,
+    /// Somebody ended it before its time.
+    Interrupted,
+    /// The agent says that it is through with what it was asked.
+    Done,
+}
+
+impl Reported {
+    /// The word used in the JSON and in sentences.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Interrupted => "interrupted",
+            Self::Done => "done",
+        }
+    }
+}
+
+/// A call of a tool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolCall {
+    /// Id of the call, as the harness gives it.
+    pub id: String,
+    /// Name of the tool.
+    pub name: String,
+    /// What it is told.
+    #[serde(default)]
+    pub input: serde_json::Value,
+}
+
+/// Answer of `POST /v1/tool`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolView {
+    /// What was refused to the call that has ended, the first of it.
+    pub refused: Vec<RefusedView>,
+    /// How much in all.
+    pub refusals: u64,
+}
+
+/// Something that was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedView {
+    /// What was tried, such as `delete /srv/db`.
+    pub what: String,
+    /// What was decided.
+    pub verdict: Verdict,
+    /// The rule or guard.
+    pub rule: Option<String>,
+    /// Why, with what the policy's author says to it.
+    pub reason: Option<String>,
+}
+
+impl RefusedView {
+    /// Of an event.
+    #[must_use]
+    pub fn of(event: &Event) -> Self {
+        let target = event.command.as_ref().map(|text| text.0.clone());
+        let target = target.or_else(|| event.file.as_ref().map(|file| file.path.0.clone()));
+        let target = target.or_else(|| {
+            let network = event.network.as_ref()?;
+            let address = network.peer_address.as_ref().or(network.local_address.as_ref())?;
+            let port =
+                network.peer_port.or(network.local_port).map(|port| format!(":{port}")).unwrap_or_default();
+            Some(format!("{}{port}", address.0))
+        });
+        let target = target.or_else(|| event.guard.as_ref().map(|guard| guard.act.to_string()));
+        let op = event.op.map_or_else(|| event.kind.name(), Op::name);
+        Self {
+            what: target.map_or_else(|| op.to_owned(), |target| format!("{op} {target}")),
+            verdict: event.verdict,
+            rule: event.rule.as_deref().map(str::to_owned),
+            reason: event.reason.clone(),
+        }
+    }
+}
