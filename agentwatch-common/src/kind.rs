@@ -91,6 +91,9 @@ numbered! {
         NetReceive = 53,
         /// Something that a guard is about: [`crate::record::GuardBody`].
         Guard = 64,
+        /// A process outside every session uses what one left behind, and is a session from here on:
+        /// [`crate::record::CauseBody`].
+        Cause = 65,
     }
 }
 
@@ -125,6 +128,18 @@ numbered! {
 }
 
 numbered! {
+    /// How a process outside every session uses a file that one left behind.
+    CauseBy: u8 {
+        /// Starts it, or is started by it as its interpreter.
+        Exec = 1,
+        /// Reads it, and is an interpreter of such files.
+        Read = 2,
+        /// Maps it as code.
+        Load = 3,
+    }
+}
+
+numbered! {
     /// How a process came to its session.
     Attribution: u8 {
         /// Started by `agentwatch exec`.
@@ -137,6 +152,8 @@ numbered! {
         MatchedUser = 4,
         /// Ran already when the daemon started.
         Adopted = 5,
+        /// Used what another session left behind.
+        Caused = 6,
     }
 }
 
@@ -157,5 +174,7 @@ numbered! {
         LearnedTableFull = 6,
         /// An answer about a name of rules was cut, too long or broken: what it says besides is not learned.
         AnswerUnread = 7,
+        /// The table of the files that sessions wrote was full: who uses this one later is not known.
+        WrittenTableFull = 8,
     }
 }

@@ -16,4 +16,4 @@ pub mod rules;
 
 /// Version of everything in this crate that crosses the boundary. Each record carries it, and a daemon
 /// that finds pinned maps of another version replaces them.
-pub const ABI: u16 = 4;
+pub const ABI: u16 = 5;

@@ -79,5 +79,15 @@ pub const LEARNED: u32 = 1 << 14;
 /// Seconds that an address goes on counting as a name's after it was last seen to be: programs keep addresses longer
 /// than they should, and servers with several give a few at a time.
 pub const NAME_GRACE_S: u64 = 600;
+/// Files that sessions wrote, for which whoever uses them later is attributed: 80 bytes each, in advance, and some 400 of the
+/// daemon's. When three quarters are taken the daemon takes out those that are gone, and then the oldest of whoever wrote
+/// most, so that no session washes away what another one left behind. What finds no room before that is not remembered, and
+/// counted as a loss.
+pub const WRITTEN: u32 = 32_768;
+/// Entries of the table of processes past which no process is followed any more that only uses what a session left
+/// behind: what a whole host uses (a library) must not take the room of sessions that are judged.
+pub const CAUSED_MOST: u32 = PROCESSES / 2;
+/// Names of interpreters and endings of their files together.
+pub const SOURCES: u32 = 1_024;
 /// Decisions of the policies that are held.
 pub const DECISIONS: u32 = 1 << 17;

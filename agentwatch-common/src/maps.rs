@@ -40,6 +40,9 @@ pub mod process_flag {
     pub const BEGUN: u32 = 1 << 2;
     /// Its new program was put in place and the exec's event is still to come.
     pub const EXECUTING: u32 = 1 << 3;
+    /// Its session began with the use of what another one left behind: it is told of and never judged, and becomes a
+    /// session of its own as if it were in none.
+    pub const CAUSED: u32 = 1 << 4;
     /// The flags proper. Above them: the agent whose patterns the process's program matches, index plus one, or
     /// 0. A child has its maker's until its own exec.
     pub const LOW: u32 = 0xffff;
@@ -103,6 +106,63 @@ pub struct LossKey {
     pub pad: u32,
 }
 
+/// A file, whatever its names: key of the map `WRITTEN`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileKey {
+    /// Inode number.
+    pub ino: u64,
+    /// The file system, as the kernel encodes it: `MAJOR << 20 | MINOR`.
+    pub dev: u32,
+    /// Padding, zero.
+    pub pad: u32,
+}
+
+/// Who wrote a file last: value of the map `WRITTEN`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WrittenEntry {
+    /// The session's number; with [`SESSION_OF_PAST`] one of an earlier boot.
+    pub session: u64,
+    /// Generation of the inode (`i_generation`): with another one the number was used again, for another file.
+    pub generation: u32,
+    /// Padding, zero.
+    pub pad: u32,
+}
+
+/// What makes a key of the map `SOURCES` of a name: of interpreters the letters up to the first digit or dot, of files what
+/// follows the last dot or all of it where there is none, and the whole name. The value says which kind it is.
+pub mod source {
+    /// Begins the key of an interpreter's name.
+    pub const PROGRAM: u64 = 0xcbf2_9ce4_8422_2325;
+    /// Begins the key of a file's ending.
+    pub const ENDING: u64 = 0x9e37_79b9_7f4a_7c15;
+    /// Begins the key of a file's whole name.
+    pub const NAME: u64 = 0x2545_f491_4f6c_dd1d;
+    /// Value of a shell: what it reads it runs, unless the ending says that it is data.
+    pub const SHELL: u32 = 1;
+    /// Value of any other interpreter: what it reads it runs where the ending says so.
+    pub const INTERPRETER: u32 = 2;
+    /// Value of the endings of programs' texts.
+    pub const TEXT: u32 = 3;
+    /// Value of the endings of data, and of whole names that are data.
+    pub const DATA: u32 = 4;
+
+    /// The key with one more byte (FNV-1a). That two names share one has no consequence but a wrong `caused`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with(key: u64, byte: u8) -> u64 {
+        (key ^ byte as u64).wrapping_mul(0x0100_0000_01b3)
+    }
+
+    /// Whether an interpreter's name ends before this byte.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ends_program(byte: u8) -> bool {
+        byte == 0 || byte == b'.' || byte.is_ascii_digit()
+    }
+}
+
 /// Indices into the array `CONTROL`.
 pub mod control {
     /// By what the daemon wants to be woken: see [`super::wake`].
@@ -134,10 +194,12 @@ pub mod control {
     pub const PROCESSES_BY_DAEMON: u32 = 12;
     /// 1 where rules are about names, so that the answers are read that sessions receive.
     pub const LEARNS: u32 = 13;
+    /// 1 once a file was put into `WRITTEN`: before, nobody looks there.
+    pub const ANY_WRITTEN: u32 = 14;
     /// How far the version of a policy is shifted in [`POLICY`].
     pub const POLICY_SHIFT: u32 = 8;
     /// Entries of the array.
-    pub const LEN: u32 = 14;
+    pub const LEN: u32 = 15;
 }
 
 /// By what the daemon is woken: values of [`control::READER_WAITS`]. Whoever wakes it sets it to [`wake::AWAKE`].
@@ -152,6 +214,12 @@ pub mod wake {
 
 /// Set in the number of a session that the daemon began and not the kernel, so that the two never meet.
 pub const SESSION_BY_DAEMON: u64 = 1 << 63;
+
+/// Set in the number by which a session of an earlier boot is known in `WRITTEN`. The rest is made of its id.
+pub const SESSION_OF_PAST: u64 = 1 << 62;
+
+/// The session of the self-test. What it does is nobody's.
+pub const SESSION_OF_SELF_TEST: u64 = u64::MAX;
 
 /// The automaton that matches programs, command lines and cgroups: the only value of the map `AUTOMATON`. See
 /// `agentwatch::matcher`.
@@ -188,6 +256,8 @@ const _: () = {
     assert!(size_of::<CgroupEntry>() == 16);
     assert!(size_of::<NestedKey>() == 8);
     assert!(size_of::<LossKey>() == 16);
+    assert!(size_of::<FileKey>() == 16);
+    assert!(size_of::<WrittenEntry>() == 16);
     // Indices are masked in the kernel.
     assert!(AUTOMATON_STATES.is_power_of_two() && AUTOMATON_ENTRIES.is_power_of_two());
     assert!(size_of::<Automaton>() == 16 + 256 + 4 * (AUTOMATON_STATES + AUTOMATON_ENTRIES) as usize);

@@ -128,6 +128,8 @@ offsets! {
     super_block_s_dev = "super_block"."s_dev",
     /// Kind of a file system.
     super_block_s_magic = "super_block"."s_magic",
+    /// What the kernel keeps of a file system for itself (`SB_I_*`).
+    super_block_s_iflags = "super_block"."s_iflags",
     /// Root of a file system.
     super_block_s_root = "super_block"."s_root",
     /// Mounts of a file system: the head of a list, or the first.
@@ -160,6 +162,8 @@ offsets! {
     inode_i_ino = "inode"."i_ino",
     /// Names that an inode has.
     inode_i_nlink = "inode"."i_nlink",
+    /// Generation of an inode: differs where its number is used again.
+    inode_i_generation = "inode"."i_generation",
     /// Type and permissions.
     inode_i_mode = "inode"."i_mode",
     /// Length.

@@ -250,6 +250,28 @@ pub struct GuardBody {
     pub path_fs: PathDesc,
 }
 
+/// A process outside every session uses what one left behind. Tail: path, path within the file system.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CauseBody {
+    /// Inode number of the file.
+    pub ino: u64,
+    /// Number of the session that wrote it last; with [`crate::maps::SESSION_OF_PAST`] one of an earlier boot.
+    pub writer: u64,
+    /// Generation of the inode.
+    pub generation: u32,
+    /// Number of that session's agent; 0 where the kernel does not know it any more.
+    pub agent: u32,
+    /// [`crate::kind::CauseBy`].
+    pub by: u8,
+    /// Padding, zero.
+    pub pad: [u8; 7],
+    /// Path of the file.
+    pub path: PathDesc,
+    /// The same within its file system, where the walk ended in another mount namespace.
+    pub path_fs: PathDesc,
+}
+
 // The layout is a promise between two compilations: a change here is a change of the ABI.
 const _: () = {
     assert!(size_of::<RecordHeader>() == 56);
@@ -268,4 +290,6 @@ const _: () = {
     assert!(offset_of!(NetBody, address) == 40);
     assert!(size_of::<GuardBody>() == 56);
     assert!(offset_of!(GuardBody, path) == 24);
+    assert!(size_of::<CauseBody>() == 64);
+    assert!(offset_of!(CauseBody, path) == 32);
 };

@@ -12,7 +12,7 @@ use crate::{
 use agentwatch_common::{
     kind::{Attribution, LossReason, RecordKind},
     limits::MATCH_PATH_BYTES,
-    maps::{CgroupEntry, SessionEntry, control},
+    maps::{CgroupEntry, SessionEntry, control, process_flag},
 };
 use aya_ebpf::{
     helpers::generated::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str},
@@ -114,8 +114,9 @@ pub fn cgroup_attach(ctx: BtfTracePointContext) -> i32 {
     let task: Task = ctx.arg(2);
     // SAFETY: a typed argument (see `field!`).
     let pid = unsafe { field!(task, task_tgid, u32) };
-    if PROCESSES.get_ptr(pid).is_some() {
-        // A session's process that is moved stays in its session.
+    // SAFETY: a copy of plain data.
+    if unsafe { PROCESSES.get(pid) }.is_some_and(|entry| entry.flags & process_flag::CAUSED == 0) {
+        // A session's process that is moved stays in its session, but for one that only uses what a session left behind.
         return 0;
     }
     session::join(pid, process_start(task), found.session, found.agent, 0);

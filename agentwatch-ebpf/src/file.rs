@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    guard,
+    cause, guard,
     judge::{Court, Judgement, Ops, Within, bit},
     kernel::{Access, Address, Loaded, field, offset},
     path::{self, Place},
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// `f_flags` of an open that belongs to an exec, whose own event tells of it.
-const FMODE_EXEC: u32 = 0x20;
+pub const FMODE_EXEC: u32 = 0x20;
 
 /// Kind of the file system behind process descriptors. Since 6.9 `pidfd_open` passes the hook for files: it opens
 /// none that has a name.
@@ -65,13 +65,13 @@ pub fn file_open(ctx: LsmContext) -> i32 {
         return 0;
     }
     let decided = guard::on_device(&member, inode, mode);
-    report_one(
-        &member,
-        RecordKind::FileOpen,
-        place,
-        Facts { flags, mode, decided, ..Facts::NONE },
-        ops_of(flags, place),
-    )
+    let ops = ops_of(flags, place);
+    let facts = Facts { flags, mode, decided, ..Facts::NONE };
+    let outcome = report_one(&member, RecordKind::FileOpen, place, facts, ops);
+    if outcome == 0 && ops & bit(op::WRITE) != 0 {
+        cause::note_written(&member, place);
+    }
+    outcome
 }
 
 /// `net/core/scm.c` and `fs/file.c`, `receive_fd()`: `int file_receive(struct file *file)`, since 2.6.
@@ -94,7 +94,12 @@ pub fn file_receive(ctx: LsmContext) -> i32 {
     let mode = u32::from(Loaded::field::<u16>(inode, offset!(inode_i_mode)));
     let decided = guard::on_device(&member, inode, mode);
     let facts = Facts { flags, mode, decided, ..Facts::NONE };
-    report_one(&member, RecordKind::FileReceive, place, facts, ops_of(flags, place))
+    let ops = ops_of(flags, place);
+    let outcome = report_one(&member, RecordKind::FileReceive, place, facts, ops);
+    if outcome == 0 && ops & bit(op::WRITE) != 0 {
+        cause::note_written(&member, place);
+    }
+    outcome
 }
 
 /// What an open with these flags asks for.

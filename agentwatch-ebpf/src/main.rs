@@ -15,6 +15,7 @@ mod attach;
 mod atomic;
 mod attribute;
 mod automaton;
+mod cause;
 mod cgroup;
 mod exec;
 mod exec_check;

@@ -3,7 +3,10 @@
 use agentwatch_common::{
     answer::{Asker, Learned, LearnedKey, NameKey},
     limits,
-    maps::{Automaton, CgroupEntry, LossKey, NestedKey, ProcessEntry, SessionEntry, control},
+    maps::{
+        Automaton, CgroupEntry, FileKey, LossKey, NestedKey, ProcessEntry, SessionEntry, WrittenEntry,
+        control,
+    },
     offsets::Offsets,
     rules::{
         self, Choice, Decision, DecisionKey, Device, DeviceKey, LinkedKey, NetRange, NetRow, PrefixKey,
@@ -48,6 +51,13 @@ pub static NESTED: HashMap<NestedKey, u32> = HashMap::pinned(limits::NESTED, 0);
 /// Users whose processes become sessions: user id to index of the agent.
 #[map]
 pub static USERS: HashMap<u32, u32> = HashMap::pinned(limits::USERS, 0);
+/// Files that sessions wrote, with the last writer. Allocated in advance, so that a write is never slow, and never emptied
+/// by what comes later.
+#[map]
+pub static WRITTEN: HashMap<FileKey, WrittenEntry> = HashMap::pinned(limits::WRITTEN, 0);
+/// Interpreters and the endings of what they run: see [`agentwatch_common::maps::source`].
+#[map]
+pub static SOURCES: HashMap<u64, u32> = HashMap::pinned(limits::SOURCES, 0);
 /// Losses that the daemon has not reported yet.
 #[map]
 pub static LOSSES: HashMap<LossKey, u64> = HashMap::pinned(limits::LOSS_KEYS, 0);

@@ -8,6 +8,7 @@ use core::{marker::PhantomData, mem::offset_of};
 
 use agentwatch_common::{
     limits::{NAME_BYTES, PATH_COMPONENTS, TAIL_BYTES},
+    maps::FileKey,
     record::{PathDesc, path_flag},
 };
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
@@ -126,6 +127,30 @@ impl<A: Access> Place<A> {
     #[inline(always)]
     pub fn has_content(self) -> bool {
         self.inode::<u64>(offset!(inode_i_size)) != 0
+    }
+
+    /// Whether the name is that of a file that somebody may run or read as a program: a regular one, of a file system that
+    /// keeps what is written (`/proc`, `/sys` and their like do not).
+    #[inline(always)]
+    pub fn keeps_programs(self) -> bool {
+        const S_IFMT: u16 = 0o170_000;
+        const S_IFREG: u16 = 0o100_000;
+        /// `SB_I_NOEXEC`
+        const NO_PROGRAMS: usize = 2;
+        self.inode::<u16>(offset!(inode_i_mode)) & S_IFMT == S_IFREG
+            && self.file_system::<usize>(offset!(super_block_s_iflags)) & NO_PROGRAMS == 0
+    }
+
+    /// The file behind the name.
+    #[inline(always)]
+    pub fn key(self) -> FileKey {
+        FileKey { ino: self.ino(), dev: self.dev(), pad: 0 }
+    }
+
+    /// Generation of the file behind the name.
+    #[inline(always)]
+    pub fn generation(self) -> u32 {
+        self.inode(offset!(inode_i_generation))
     }
 
     /// Inode number of the name, or 0 where it has none.

@@ -69,7 +69,13 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     match Member::current() {
-        Some(parent) => follow(&parent, child, child_pid),
+        Some(parent) => {
+            follow(&parent, child, child_pid);
+            // Put straight into a cgroup of sessions, it belongs there, as an outsider's child would.
+            if parent.is_caused() {
+                join_by_cgroup(child, child_pid);
+            }
+        }
         None => join_by_cgroup(child, child_pid),
     }
     0
@@ -79,8 +85,12 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn follow(parent: &Member, child: Task, child_pid: u32) {
     let child_start_ns = process_start(child);
-    let flags = parent.flags & !process_flag::LOW;
-    let has_room = FORKS.remove(parent.tid).is_ok() || !session::is_full();
+    let flags = parent.flags & (!process_flag::LOW | process_flag::CAUSED);
+    let has_room = if parent.is_caused() {
+        !session::is_full_for_caused()
+    } else {
+        FORKS.remove(parent.tid).is_ok() || !session::is_full()
+    };
     if has_room {
         session::join(child_pid, child_start_ns, parent.session, parent.agent, flags);
     } else {

@@ -158,22 +158,14 @@ fn command_judgement(court: &Court, record: &Record, image: &Incoming) -> (Judge
 fn attribute(image: &Incoming) {
     let matched = image.matching();
     let Some(member) = Member::current() else {
-        if matched == 0 {
-            join_quietly(image);
-        } else {
-            start(
-                image,
-                &Beginning {
-                    outer: 0,
-                    parent: 0,
-                    matched,
-                    attribution: Attribution::MatchedExec,
-                    told_by_exec: BEGUN,
-                },
-            );
-        }
+        attribute_outsider(image, matched, 0);
         return;
     };
+    if member.is_caused() {
+        // An agent is one also where a session wrote its program: in the other's session nobody would judge it.
+        attribute_outsider(image, matched, member.session);
+        return;
+    }
     if stays(&member, image, matched) {
         let kept = member.flags & process_flag::LOW & !process_flag::LAUNCHING;
         member.set_flags(kept | matched << process_flag::MATCHED_SHIFT);
@@ -189,6 +181,17 @@ fn attribute(image: &Incoming) {
             },
         );
     }
+}
+
+/// The same of a process outside every session, or in the session `parent` that nobody judges.
+#[inline(always)]
+fn attribute_outsider(image: &Incoming, matched: u32, parent: u64) {
+    if matched == 0 {
+        join_quietly(image, parent);
+        return;
+    }
+    let attribution = Attribution::MatchedExec;
+    start(image, &Beginning { outer: 0, parent, matched, attribution, told_by_exec: BEGUN });
 }
 
 /// Whether a session's process stays what it is with a program that matches `matched` (index plus one, or 0);
@@ -215,7 +218,7 @@ fn start(image: &Incoming, beginning: &Beginning) {
 
 /// An outsider whose cgroup or user belongs to an agent (it was there before the daemon knew).
 #[inline(always)]
-fn join_quietly(image: &Incoming) {
+fn join_quietly(image: &Incoming, parent: u64) {
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
     if control_word(control::MATCH_CGROUPS) != 0
         && let Some(found) = cgroup_entry(image.task)
@@ -228,7 +231,7 @@ fn join_quietly(image: &Incoming) {
             image,
             &Beginning {
                 outer: 0,
-                parent: 0,
+                parent,
                 matched,
                 attribution: Attribution::MatchedUser,
                 told_by_exec: BEGUN,

@@ -67,6 +67,13 @@ impl KnownPlace {
         }
     }
 
+    /// Keeps a hash alone.
+    #[inline(always)]
+    pub fn set_hash(self, hash: u64) {
+        // SAFETY: as above.
+        unsafe { (&raw mut (*self.0).hash).write_volatile(hash) };
+    }
+
     /// Keeps another state.
     #[inline(always)]
     pub fn set_other(self, state: u32) {

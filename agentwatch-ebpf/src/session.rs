@@ -2,7 +2,7 @@
 
 use agentwatch_common::{
     kind::{Attribution, LossReason, RecordKind},
-    limits::PROCESSES_MOST,
+    limits::{CAUSED_MOST, PROCESSES_MOST},
     maps::{NestedKey, ProcessEntry, SessionEntry, control, process_flag},
     rules::{SLOTS, ViewKey},
 };
@@ -78,6 +78,12 @@ impl Member {
             flags: known.flags,
             task,
         })
+    }
+
+    /// Whether it only uses what a session left behind: see [`process_flag::CAUSED`].
+    #[inline(always)]
+    pub fn is_caused(&self) -> bool {
+        self.flags & process_flag::CAUSED != 0
     }
 
     /// Writes the flags of the process's entry.
@@ -208,34 +214,55 @@ pub struct Beginning {
 /// Begins a session with the process `pid` as its first, and gives its number.
 #[inline(always)]
 pub fn begin(pid: u32, start_ns: u64, beginning: &Beginning) -> Option<u64> {
+    let agent = agent_number(beginning.matched.wrapping_sub(1));
+    let session = number(pid, beginning.parent, agent, beginning.attribution)?;
+    let flags =
+        process_flag::ROOT | beginning.told_by_exec | beginning.matched << process_flag::MATCHED_SHIFT;
+    join(pid, start_ns, session, judged_as(beginning.outer, agent), flags).then_some(session)
+}
+
+/// Gives a new session its number, and keeps what a daemon must know that missed its beginning.
+#[inline(always)]
+fn number(pid: u32, parent: u64, agent: u32, by: Attribution) -> Option<u64> {
     let counter = CONTROL.get_ptr_mut(control::NEXT_SESSION)?;
     // SAFETY: a valid, aligned map value that is only changed atomically.
     let session = unsafe { atomic::fetch_add(counter, 1) };
     // SAFETY: a helper without arguments.
     let since_ns = unsafe { bpf_ktime_get_boot_ns() };
-    let agent = agent_number(beginning.matched.wrapping_sub(1));
-    let entry = SessionEntry {
-        parent: beginning.parent,
-        since_ns,
-        root_pid: pid,
-        agent,
-        attribution: beginning.attribution.raw(),
-        pad: [0; 7],
-    };
+    let entry = SessionEntry { parent, since_ns, root_pid: pid, agent, attribution: by.raw(), pad: [0; 7] };
     // A full table costs a restarted daemon the session's parent, and not the session.
     let _ = SESSIONS.insert(session, entry, ANY);
-    let flags =
-        process_flag::ROOT | beginning.told_by_exec | beginning.matched << process_flag::MATCHED_SHIFT;
-    join(pid, start_ns, session, judged_as(beginning.outer, agent), flags).then_some(session)
+    Some(session)
+}
+
+/// Begins a session with a process that uses what the session `writer` left behind, whose agent has the number `agent`.
+/// Nobody judges it: a person may run what an agent wrote.
+#[inline(always)]
+pub fn begin_caused(pid: u32, start_ns: u64, writer: u64, agent: u32) -> Option<Member> {
+    let session = number(pid, writer, agent, Attribution::Caused)?;
+    let flags = process_flag::ROOT | process_flag::CAUSED;
+    let member = Member { session, start_ns, pid, tid: pid, agent: 0, flags, task: current_task() };
+    join(pid, start_ns, session, 0, flags).then_some(member)
 }
 
 /// Whether a child has no room in `PROCESSES`. What is left beyond is for those that were promised some, and for the
 /// first processes of sessions.
 #[inline(always)]
 pub fn is_full() -> bool {
-    let count =
-        control_word(control::PROCESSES_BY_KERNEL).wrapping_add(control_word(control::PROCESSES_BY_DAEMON));
-    count as i64 >= i64::from(PROCESSES_MOST)
+    processes() >= i64::from(PROCESSES_MOST)
+}
+
+/// Whether there is no room in `PROCESSES` for one that only uses what a session left behind.
+#[inline(always)]
+pub fn is_full_for_caused() -> bool {
+    processes() >= i64::from(CAUSED_MOST)
+}
+
+/// Entries of `PROCESSES`.
+#[inline(always)]
+fn processes() -> i64 {
+    let by_kernel = control_word(control::PROCESSES_BY_KERNEL);
+    by_kernel.wrapping_add(control_word(control::PROCESSES_BY_DAEMON)) as i64
 }
 
 /// Counts an entry of `PROCESSES` that came (1) or went (-1).

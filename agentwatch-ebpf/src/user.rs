@@ -31,7 +31,9 @@ pub fn agent_of(task: Task) -> Option<u32> {
 /// A process that becomes a user that matches (a login, `su`, a service) is a session from here on.
 #[lsm(hook = "task_fix_setuid")]
 pub fn user_change(ctx: LsmContext) -> i32 {
-    if control_word(control::MATCH_USERS) == 0 || Member::current().is_some() {
+    let before = Member::current();
+    // What only uses what a session left behind becomes a session of its own as an outsider does.
+    if control_word(control::MATCH_USERS) == 0 || before.as_ref().is_some_and(|member| !member.is_caused()) {
         return 0;
     }
     let new: Address = ctx.arg(0);
@@ -42,7 +44,8 @@ pub fn user_change(ctx: LsmContext) -> i32 {
     // SAFETY: a typed read of the current task (see `field!`).
     let pid = unsafe { field!(task, task_tgid, u32) };
     let attribution = Attribution::MatchedUser;
-    let beginning = Beginning { outer: 0, parent: 0, matched: agent + 1, attribution, told_by_exec: 0 };
+    let parent = before.map_or(0, |member| member.session);
+    let beginning = Beginning { outer: 0, parent, matched: agent + 1, attribution, told_by_exec: 0 };
     if let Some(session) = session::begin(pid, process_start(task), &beginning) {
         let agent = session::agent_number(agent);
         let found = agentwatch_common::maps::CgroupEntry { session, agent, pad: 0 };

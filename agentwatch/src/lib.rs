@@ -5,6 +5,7 @@
 pub mod adopt;
 pub mod agents;
 pub mod attribution;
+pub mod blame;
 pub mod calls;
 pub mod cli;
 pub mod control;
@@ -26,3 +27,4 @@ pub mod policy;
 pub mod query;
 pub mod selftest;
 pub mod slo;
+pub mod written;

@@ -30,6 +30,7 @@ fn event(seconds: u64, session: &str, path: &str) -> Event {
         file: Some(File { path: ObservedText(path.into()), ..File::default() }),
         network: None,
         guard: None,
+        cause: None,
         child: None,
         exit: None,
         loss: None,

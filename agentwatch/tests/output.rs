@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use agentwatch::event::bytes::encode;
 use agentwatch::event::{
-    Alignment, CallBy, Check, Child, Encoding, Event, Exit, File, Guarded, How, IntentRef, Kind, Loss,
-    Network, ObservedText, Op, Outcome, PolicyVersion, Process, ToolCallRef, Verdict,
+    Alignment, CallBy, Cause, Check, Child, Encoding, Event, Exit, File, Guarded, How, IntentRef, Kind, Loss,
+    Network, ObservedText, Op, Outcome, PolicyVersion, Process, ToolCallRef, UsedBy, Verdict,
 };
 use agentwatch::log::Line;
 use agentwatch::output::{Form, Style};
@@ -48,6 +49,7 @@ fn bare(seq: u64, kind: Kind) -> Event {
         file: None,
         network: None,
         guard: None,
+        cause: None,
         child: None,
         exit: None,
         loss: None,
@@ -157,6 +159,22 @@ fn full(seq: u64) -> Event {
             local_port: Some(2),
         }),
         guard: None,
+        cause: Some(Arc::new(Cause {
+            path: text("/srv/%FFjob.sh"),
+            path_encoding: Some(Encoding::Percent),
+            by: UsedBy::Exec,
+            session: "coding-7f3k2q".into(),
+            agent: "coding".into(),
+            owner: Some("developer-platform@example.com".into()),
+            tool_call: Some(ToolCallRef { id: "toolu_1".into(), ..tool_call(Some(CallBy::Process)) }),
+            prompt_id: Some("p-1".into()),
+            intent: Some("int-1".into()),
+            policy: Some(PolicyVersion { version: 7, hash: "0a".into() }),
+            rule: Some("r".into()),
+            time: Some("2026-11-21T03:37:12.000000001Z".into()),
+            seq: Some(1),
+            cause: None,
+        })),
         child: None,
         exit: None,
         loss: None,

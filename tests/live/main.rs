@@ -10,6 +10,7 @@ mod catalogue_escape;
 mod catalogue_exec;
 mod catalogue_files;
 mod catalogue_network;
+mod caused;
 mod changes;
 mod contract;
 mod enforcement;

@@ -26,6 +26,7 @@ pub fn event(host: &Host, time_ns: u64, kind: Kind, op: Option<Op>) -> Event {
         file: None,
         network: None,
         guard: None,
+        cause: None,
         child: None,
         exit: None,
         loss: None,

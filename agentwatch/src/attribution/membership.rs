@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use agentwatch_common::{kind::Attribution as By, record::RecordHeader};
 
-use super::{Attribution, Beginning, Process, Saved, Session, describe, exec};
+use super::{Attribution, Beginning, Process, Saved, Session, cause, describe, exec};
 use crate::{
     agents::{Match, Origin},
     control::state::{Recognised, RecognisedBy},
@@ -67,6 +67,7 @@ impl Attribution {
             By::Adopted => (How::Adopted, RecognisedBy::Exec),
             By::MatchedCgroup => (How::Matched, RecognisedBy::Cgroup),
             By::MatchedUser => (How::Matched, RecognisedBy::User),
+            By::Caused => (How::Caused, RecognisedBy::Cause),
             By::MatchedExec | By::Unknown(_) => (How::Matched, RecognisedBy::Exec),
         };
         let declared = spec.is_some_and(|spec| spec.origin == Origin::Policy);
@@ -74,7 +75,10 @@ impl Attribution {
         let began = Beginning {
             agent: Arc::from(spec.map_or("unknown", |spec| spec.name.as_str())),
             owner: spec.and_then(|spec| spec.owner.as_deref()).map(Arc::from),
-            mode: Arc::from(spec.map_or("observe", |spec| spec.mode.as_str())),
+            mode: Arc::from(match spec {
+                Some(spec) if how != How::Caused => spec.mode.as_str(),
+                _ => "observe",
+            }),
             parent,
             since_ns: self.host.unix_ns(time_ns),
             how,
@@ -109,6 +113,9 @@ impl Attribution {
         if session.living == 0 && !self.settling {
             session.ended_ns = Some(unix_ns);
             self.calls.forget(number);
+            if session.began.how == How::Caused {
+                self.caused_over.push(number);
+            }
             let mut event = describe::event(&self.host, time_ns, Kind::SessionEnd, None);
             describe::name_session(&mut event, session);
             out.push(event);
@@ -159,6 +166,14 @@ fn why(session: &Session) -> String {
     let (pid, recognised) = (session.began.root_pid, &session.began.recognised);
     if recognised.by == RecognisedBy::Launcher {
         return format!("process {pid} was started by `agentwatch exec`");
+    }
+    if let Some(cause) = &session.cause {
+        return format!("process {pid} {}", cause::sentence(cause));
+    }
+    if session.began.how == How::Caused {
+        return format!(
+            "process {pid} uses a file that another session left behind; which is not known any more"
+        );
     }
     let pattern = recognised.pattern.as_deref().map(|pattern| format!(" `{pattern}`")).unwrap_or_default();
     let list = if recognised.declared { "the policy" } else { "the built-in list" };

@@ -3,6 +3,7 @@
 //! A pure core. It takes records in the order of the ring and gives events; what it must ask the host
 //! ([`HostFacts`]) it asks through a trait, so that a replay gives the same.
 
+mod cause;
 mod container;
 mod describe;
 mod exec;

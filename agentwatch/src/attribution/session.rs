@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::ByNumber;
 use crate::{
     control::state::{Confidence, Recognised, SessionView},
-    event::How,
+    event::{Cause, How},
 };
 
 /// Ended sessions that are remembered. The log has them all.
@@ -43,8 +43,10 @@ pub struct Session {
     pub id: Arc<str>,
     /// What it began with.
     pub began: Beginning,
-    /// Id of the session in which it began.
+    /// Id of the session in which it began; of a caused one that which wrote what it uses.
     pub parent_id: Option<Arc<str>>,
+    /// What made it, where it is a caused one.
+    pub cause: Option<Arc<Cause>>,
     /// When its last process ended, nanoseconds since 1970.
     pub ended_ns: Option<u64>,
     /// Living processes.
@@ -72,6 +74,8 @@ pub struct Saved {
     pub how: How,
     pub recognised: Recognised,
     pub root_pid: u32,
+    #[serde(default)]
+    pub cause: Option<Arc<Cause>>,
     pub ended_ns: Option<u64>,
     pub total: u64,
     pub events: u64,
@@ -122,6 +126,7 @@ impl Sessions {
             id,
             began,
             parent_id,
+            cause: None,
             ended_ns: None,
             living: 0,
             total: 0,
@@ -177,6 +182,7 @@ impl Sessions {
                 },
             );
             if let Some(session) = self.get_mut(number) {
+                session.caused(saved.cause);
                 session.ended_ns = saved.ended_ns;
                 session.total = saved.total;
                 session.events = saved.events;
@@ -199,6 +205,7 @@ fn saved(session: &Session) -> Saved {
         how: began.how,
         recognised: began.recognised,
         root_pid: began.root_pid,
+        cause: session.cause.clone(),
         ended_ns: session.ended_ns,
         total: session.total,
         events: session.events,
@@ -208,6 +215,14 @@ fn saved(session: &Session) -> Saved {
 }
 
 impl Session {
+    /// Says what made it. The session that wrote that may be of an earlier boot.
+    pub(super) fn caused(&mut self, cause: Option<Arc<Cause>>) {
+        if let Some(cause) = &cause {
+            self.parent_id = Some(Arc::clone(&cause.session));
+        }
+        self.cause = cause;
+    }
+
     /// As the control API gives it.
     #[must_use]
     pub fn view(&self) -> SessionView {

@@ -22,6 +22,7 @@ use crate::{
     decode::{Body, Exec, FileAct, GuardRecord, NetAct, PathText, Record, decode},
     event::{self, Event, Exit, Kind, Op},
     intent::{self, Intents},
+    written::Written,
 };
 
 /// Why a child is refused.
@@ -76,10 +77,14 @@ pub struct Attribution {
     pub intents: Intents,
     /// The tool calls that their harnesses tell of.
     pub calls: Calls,
+    /// What they left behind.
+    pub written: Written,
+    /// Caused sessions that ended since somebody looked: what the kernel has of them is of no use.
+    pub caused_over: Vec<u64>,
     /// Their processes.
     pub processes: Processes,
     pub(super) facts: Box<dyn HostFacts>,
-    mounts: Mounts,
+    pub(super) mounts: Mounts,
     /// Containers by cgroup id.
     containers: ByNumber<u64, Option<Arc<str>>>,
     /// Execs that wait for more arguments, by process id.
@@ -101,6 +106,8 @@ impl Attribution {
             sessions,
             intents: Intents::default(),
             calls: Calls::default(),
+            written: Written::default(),
+            caused_over: Vec::new(),
             processes: Processes::default(),
             facts,
             mounts: Mounts::default(),
@@ -135,6 +142,7 @@ impl Attribution {
             Body::File(act) => self.file(record, act, out),
             Body::Net(act) => self.net(record, act, out),
             Body::Guard(act) => self.guard(&record.header, act, out),
+            Body::Cause(act) => self.cause(&record.header, act, out),
         }
     }
 
@@ -339,7 +347,7 @@ impl Attribution {
     }
 
     /// Looks whether mounts changed, where that matters to a path: asking the kernel costs more than all else here.
-    fn refresh_mounts(&mut self, paths: &[&PathText<'_>]) {
+    pub(super) fn refresh_mounts(&mut self, paths: &[&PathText<'_>]) {
         if paths.iter().any(|path| file::needs_mounts(path))
             && let Some(mounts) = self.facts.mounts()
         {
@@ -371,7 +379,7 @@ impl Attribution {
     }
 
     /// The process of a record; one that was not seen to begin is asked of the host.
-    fn process(&mut self, header: &RecordHeader, out: &mut Vec<Event>) -> &mut Process {
+    pub(super) fn process(&mut self, header: &RecordHeader, out: &mut Vec<Event>) -> &mut Process {
         if self.processes.get(header.pid, header.start_ns).is_none() {
             let seen = self.facts.process(header.pid).filter(|seen| same_start(seen, header.start_ns));
             let mut process = match &seen {

@@ -302,3 +302,85 @@ fn losses_are_told_with_their_session() {
     assert_eq!((loss.kind.as_str(), loss.count), ("file.open", 12));
     assert_eq!(bench.state.sessions.get(7).unwrap().view().losses, 12);
 }
+
+/// A path's descriptor in a record.
+fn desc(len: usize) -> Vec<u8> {
+    [&(len as u32).to_le_bytes()[..], &[0; 8], &(8_u32 << 20 | 1).to_le_bytes()].concat()
+}
+
+/// The fixed part and tail of a record on `/srv/job.sh`, which is opened for writing.
+fn write_rest(ino: u64) -> Vec<u8> {
+    let tail = b"job.sh\0srv\0";
+    let mut rest = [ino.to_le_bytes(), [0; 8]].concat();
+    for word in [1_u32, 0o100_755, u32::MAX, u32::MAX] {
+        rest.extend(word.to_le_bytes());
+    }
+    for len in [tail.len(), 0, 0, 0] {
+        rest.extend(desc(len));
+    }
+    rest.extend(tail);
+    rest
+}
+
+/// The same of one that tells of the use of that file.
+fn cause_rest(ino: u64, writer: u64) -> Vec<u8> {
+    let tail = b"job.sh\0srv\0";
+    let mut rest = [ino.to_le_bytes(), writer.to_le_bytes(), [0; 8], [1, 0, 0, 0, 0, 0, 0, 0]].concat();
+    rest.extend(desc(tail.len()));
+    rest.extend(desc(0));
+    rest.extend(tail);
+    rest
+}
+
+#[test]
+fn the_use_of_what_a_session_left_behind_is_a_session_of_its_own() {
+    const LATER: (u32, u64) = (300, 900);
+    let mut bench = Bench::new();
+    let begun = bench.exec(7, ROOT, Some(0), "/usr/bin/claude", b"claude\0");
+    let mut written = bench.apply(RecordKind::FileOpen, 7, ROOT, &write_rest(12)).remove(0);
+    written.seq = 5;
+    bench.state.note_written(&written, 7);
+    bench.exit(7, ROOT, 0);
+
+    let events = bench.apply(RecordKind::Cause, 9, LATER, &cause_rest(12, 7));
+    assert_eq!(kinds(&events), [Kind::SessionStart]);
+    let start = &events[0];
+    assert_eq!((start.attribution, &start.agent), (Some(How::Caused), &begun[0].agent));
+    assert_eq!(start.parent_session.as_ref(), Some(&begun[0].session));
+    let cause = start.cause.as_ref().unwrap();
+    assert_eq!(
+        (cause.path.0.as_str(), &cause.session, cause.seq),
+        ("/srv/job.sh", &begun[0].session, Some(5))
+    );
+    let reason = start.reason.as_ref().unwrap();
+    assert!(
+        reason.starts_with("process 300 runs /srv/job.sh, which ") && reason.contains("wrote at"),
+        "{reason}"
+    );
+    assert_eq!(
+        kinds(&bench.exec(9, LATER, None, "/bin/sh", b"sh\0")),
+        [Kind::ProcessExec],
+        "it began already"
+    );
+    let view = bench.state.sessions.get(9).unwrap().view();
+    assert_eq!((&*view.mode, view.recognised.by), ("observe", RecognisedBy::Cause));
+
+    // A restart knows it still.
+    let mut next = Bench::new();
+    let saved = serde_json::to_string(&bench.state.sessions.saved()).unwrap();
+    next.state.take_over(serde_json::from_str(&saved).unwrap());
+    let again = next.state.sessions.get(9).unwrap();
+    assert_eq!((again.cause.as_ref(), again.parent_id.as_ref()), (Some(cause), Some(&begun[0].session)));
+
+    assert_eq!(kinds(&bench.exit(9, LATER, 0)), [Kind::ProcessExit, Kind::SessionEnd]);
+    assert_eq!(bench.state.caused_over, [9]);
+}
+
+#[test]
+fn a_cause_of_which_little_is_known_says_what_is() {
+    let mut bench = Bench::new();
+    let events = bench.apply(RecordKind::Cause, 9, CHILD, &cause_rest(12, 1 << 62 | 3));
+    let cause = events[0].cause.as_ref().unwrap();
+    assert_eq!((&*cause.agent, cause.seq, cause.tool_call.as_ref()), ("unknown", None, None));
+    assert_eq!(events[0].parent_session.as_ref(), Some(&cause.session));
+}

@@ -57,7 +57,7 @@ fn loss_kind(kind: RecordKind) -> &'static str {
         RecordKind::Exec | RecordKind::ExecArgs | RecordKind::ExecRefused => "process.exec",
         RecordKind::Exit => "process.exit",
         RecordKind::Cwd => "process.cwd",
-        RecordKind::Join => "session.start",
+        RecordKind::Join | RecordKind::Cause => "session.start",
         RecordKind::FileOpen => "file.open",
         RecordKind::FileCreate => "file.create",
         RecordKind::FileDelete => "file.delete",

@@ -110,7 +110,7 @@ pub(super) fn recognised(session: &SessionView) -> String {
         text.push(' ');
         text.push_str(&escape(pattern));
     }
-    if !by.declared {
+    if !by.declared && session.attribution != How::Caused {
         text.push_str(" (built-in list)");
     }
     if session.attribution == How::Adopted {

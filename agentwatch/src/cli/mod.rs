@@ -1,6 +1,7 @@
 //! The commands: one file each.
 
 pub mod agents;
+pub mod blame;
 pub mod doctor;
 pub mod events;
 pub mod exec;
@@ -38,6 +39,7 @@ enum Command {
     Policy(policy::PolicyArgs),
     Intent(intent::IntentArgs),
     Slo(slo::SloArgs),
+    Blame(blame::BlameArgs),
     Hook(hook::HookArgs),
     Doctor(doctor::DoctorArgs),
     /// The part of the self-test that tries what is forbidden: the daemon starts it
@@ -64,6 +66,7 @@ impl Cli {
             Command::Intent(args) => intent::run(args, &self.paths),
             Command::Hook(args) => hook::run(args, &self.paths),
             Command::Slo(args) => slo::run(args, &self.paths),
+            Command::Blame(args) => blame::run(args, &self.paths),
             Command::Doctor(args) => doctor::run(args, &self.paths),
             Command::Canary { folder } => {
                 selftest::canary::sing(folder)?;
@@ -87,6 +90,8 @@ mod tests {
             &["slo", "--by", "session", "--since", "1h"],
             &["policy", "explain", "--event", "last", "--session", "a"],
             &["intent", "check", "int-1", "--failed"],
+            &["blame", "/etc/cron.d/x", "--limit", "3"],
+            &["blame", "--socket", "[::1]:5432", "-o", "json"],
         ] {
             let words = ["agentwatch", "--run-dir", "/r", "--state", "/s"].iter().chain(words);
             let parsed = Cli::try_parse_from(words);

@@ -60,7 +60,7 @@ pub struct SessionView {
 pub struct Recognised {
     /// The kind of match.
     pub by: RecognisedBy,
-    /// The pattern of the match, or the user's name; absent for the launcher.
+    /// The pattern of the match, the user's name, or the file of the cause; absent for the launcher.
     pub pattern: Option<Arc<str>>,
     /// Whether the policy names the agent; else it was found by the built-in list.
     pub declared: bool,
@@ -82,6 +82,8 @@ pub enum RecognisedBy {
     User,
     /// `agentwatch exec`.
     Launcher,
+    /// A file that another session left behind.
+    Cause,
 }
 
 impl RecognisedBy {
@@ -95,6 +97,7 @@ impl RecognisedBy {
             Self::Unit => "unit",
             Self::User => "user",
             Self::Launcher => "launcher",
+            Self::Cause => "cause",
         }
     }
 }

@@ -147,6 +147,7 @@ pub fn concerns_processes(loss: &Loss) -> bool {
     let kind = RecordKind::from_raw(loss.key.kind);
     loss.key.kind == 0
         || matches!(kind, RecordKind::Fork | RecordKind::Exec | RecordKind::Exit | RecordKind::Join)
+        || kind == RecordKind::Cause && loss.key.reason != LossReason::WrittenTableFull.raw()
 }
 
 fn reason(key: LossKey) -> &'static str {
@@ -158,6 +159,7 @@ fn reason(key: LossKey) -> &'static str {
         LossReason::Skipped => "skipped",
         LossReason::LearnedTableFull => "learned_table_full",
         LossReason::AnswerUnread => "answer_unread",
+        LossReason::WrittenTableFull => "written_table_full",
         LossReason::Unknown(_) => "unknown",
     }
 }

@@ -62,8 +62,13 @@ pub fn adopt_running(
     let mut joined = 0;
     for _ in 0..ROUNDS_MAX {
         let Ok(snapshot) = ProcSnapshot::read() else { break };
-        let marked: HashMap<u32, ProcessEntry> =
-            maps.processes.iter().flatten().map(|(pid, Shared(entry))| (pid, entry)).collect();
+        let marked: HashMap<u32, ProcessEntry> = maps
+            .processes
+            .iter()
+            .flatten()
+            .map(|(pid, Shared(entry))| (pid, entry))
+            .filter(is_followed)
+            .collect();
         let session_of = |id: ProcId| marked.get(&id.pid).filter(|entry| is_process(entry, id));
         let table = std::sync::Arc::clone(&state.table);
         let plan =
@@ -96,6 +101,12 @@ pub fn adopt_running(
     joined
 }
 
+/// Whether a process is a session's own. One that only uses what a session left behind is an agent where it matches, as an
+/// outsider is.
+fn is_followed((_, entry): &(u32, ProcessEntry)) -> bool {
+    entry.flags & process_flag::CAUSED == 0
+}
+
 /// A session, and the number by which its processes are judged.
 #[derive(Clone, Copy, Debug)]
 struct Judged {
@@ -113,7 +124,9 @@ impl Judged {
 /// strictly than that one is.
 fn judged_as(maps: &Maps, state: &Attribution, outer: Option<Judged>, agent: u32) -> u32 {
     let inner = state.table.number_of(agent);
-    let Some(Judged { agent: outer, .. }) = outer.filter(|outer| outer.agent != inner) else { return inner };
+    // A caused session is judged by nobody: its number is 0.
+    let is_judged = |outer: &Judged| outer.agent != 0 && outer.agent != inner;
+    let Some(Judged { agent: outer, .. }) = outer.filter(is_judged) else { return inner };
     if let Some(both) = maps.nested(outer, inner) {
         return both;
     }

@@ -7,6 +7,7 @@ mod applied;
 mod calls;
 mod facts;
 mod intents;
+mod left_behind;
 mod losses;
 mod mark;
 mod names;
@@ -39,6 +40,7 @@ use crate::{
     paths::Paths,
     places::Places,
     policy::{Mode, Policy},
+    written,
 };
 
 pub use self::{
@@ -87,6 +89,8 @@ pub struct Daemon {
     places: Arc<Places>,
     surroundings: surroundings::Surroundings,
     self_tests: selftest::SelfTests,
+    /// What sessions left behind, on disk.
+    kept: written::Kept,
     /// See [`policy::Loaded::modes`].
     modes: Arc<BTreeMap<u32, Mode>>,
     preparing: prepare::Preparing,
@@ -190,6 +194,7 @@ impl Daemon {
             self.log.append(&mut event);
         }
         self.tend_names();
+        self.tend_written(now);
         self.log.tend(self.state.host.unix_ns(now));
         if std::mem::take(&mut self.unsaved) {
             self.save_sessions();

@@ -22,6 +22,7 @@ use signal_hook::{
 use super::{
     Daemon, boot_ns, boot_unix_ns,
     facts::{self, RunningHost},
+    left_behind,
     losses::Losses,
     names::Names,
     pipeline::Pipeline,
@@ -48,6 +49,7 @@ use crate::{
     memory,
     paths::Paths,
     policy::{Mode, Problems},
+    written,
 };
 
 /// How the daemon is to run.
@@ -259,6 +261,8 @@ impl Daemon {
             &wanted,
         )?;
 
+        // Before what waits in the ring is read, which may tell of the use of these.
+        let kept = left_behind::put_back(&mut maps, &mut state, &options.paths.state);
         let programs = maps.programs();
         let self_tests = SelfTests::begin(&maps, &options.paths, needs, in_force.version)?;
         if options.strict {
@@ -316,6 +320,7 @@ impl Daemon {
             wanted,
             in_force,
             self_tests,
+            kept,
             modes,
             policy,
             places,
@@ -353,6 +358,7 @@ pub(super) fn configure(maps: &mut Maps, table: &AgentTable) -> Result<(), Kerne
     }
     maps.set_agent_numbers((0..).zip(table.agents()).map(|(index, _)| table.number_of(index)))?;
     maps.set_automaton(&automaton)?;
+    maps.set_sources(written::sources())?;
     let old: Vec<u32> = maps.users.keys().flatten().collect();
     for user in old {
         let _ = maps.users.remove(&user);

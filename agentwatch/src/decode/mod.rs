@@ -10,4 +10,4 @@ mod tests;
 
 pub use bytes::DecodeError;
 pub use path::PathText;
-pub use record::{Args, Body, Exec, FileAct, GuardRecord, NetAct, Record, decode};
+pub use record::{Args, Body, CauseRecord, Exec, FileAct, GuardRecord, NetAct, Record, decode};

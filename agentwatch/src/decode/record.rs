@@ -2,7 +2,7 @@
 
 use agentwatch_common::{
     ABI,
-    kind::{GuardAct, RecordKind},
+    kind::{CauseBy, GuardAct, RecordKind},
     record::{ADDRESS_BYTES, ExitBody, ForkBody, JoinBody, RecordHeader},
 };
 
@@ -41,6 +41,8 @@ pub enum Body<'a> {
     Net(NetAct<'a>),
     /// Something that a guard is about.
     Guard(GuardRecord<'a>),
+    /// What a session left behind is used.
+    Cause(CauseRecord<'a>),
 }
 
 /// A program started: see [`agentwatch_common::record::ExecBody`].
@@ -117,6 +119,19 @@ pub struct GuardRecord<'a> {
     pub path_fs: PathText<'a>,
 }
 
+/// What a session left behind is used: see [`agentwatch_common::record::CauseBody`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "as in the shared type")]
+pub struct CauseRecord<'a> {
+    pub ino: u64,
+    pub writer: u64,
+    pub generation: u32,
+    pub agent: u32,
+    pub by: CauseBy,
+    pub path: PathText<'a>,
+    pub path_fs: PathText<'a>,
+}
+
 /// Reads one record.
 ///
 /// # Errors
@@ -157,6 +172,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
         | RecordKind::NetAccept
         | RecordKind::NetReceive => Body::Net(net(&mut cursor)?),
         RecordKind::Guard => Body::Guard(guard(&mut cursor)?),
+        RecordKind::Cause => Body::Cause(cause(&mut cursor)?),
         RecordKind::Unknown(kind) => return Err(DecodeError::Kind(kind)),
     };
     Ok(Record { header, kind, body })
@@ -282,6 +298,23 @@ fn guard<'a>(cursor: &mut Cursor<'a>) -> Result<GuardRecord<'a>, DecodeError> {
         detail,
         act,
         guard,
+        path: path::text(cursor, path)?,
+        path_fs: path::text(cursor, path_fs)?,
+    })
+}
+
+fn cause<'a>(cursor: &mut Cursor<'a>) -> Result<CauseRecord<'a>, DecodeError> {
+    let (ino, writer) = (cursor.u64()?, cursor.u64()?);
+    let (generation, agent) = (cursor.u32()?, cursor.u32()?);
+    let by = CauseBy::from_raw(cursor.u8()?);
+    cursor.take(7)?;
+    let (path, path_fs) = (path::desc(cursor)?, path::desc(cursor)?);
+    Ok(CauseRecord {
+        ino,
+        writer,
+        generation,
+        agent,
+        by,
         path: path::text(cursor, path)?,
         path_fs: path::text(cursor, path_fs)?,
     })

@@ -4,8 +4,10 @@
 //! knows neither the kernel's records (`decode`) nor where events are kept (`log`).
 
 pub mod bytes;
+mod cause;
 mod model;
 pub mod time;
 
 pub use bytes::ObservedText;
+pub use cause::Cause;
 pub use model::*;

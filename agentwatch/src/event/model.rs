@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::ObservedText;
+use super::{Cause, ObservedText};
 
 /// One thing that the kernel did or refused for a session's process, or a loss, or a change of a session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +49,9 @@ pub struct Event {
     /// What was tried that a guard is about (`guard.ptrace` …).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<Guarded>,
+    /// What made a process outside every session one of its own (`session.start` of a caused session).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Arc<Cause>>,
     /// The process that was made (`process.fork`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub child: Option<Child>,
@@ -342,7 +345,8 @@ pub struct Loss {
     /// Kind of the events that are missing.
     pub kind: String,
     /// Why: `ring_full`, `scratch_busy`, `process_table_full`, `cgroup_table_full`, `skipped`, `learned_table_full` and
-    /// `answer_unread` (of the addresses that names stand for), `program_skipped` (the kind is then the kernel program's
+    /// `answer_unread` (of the addresses that names stand for), `written_table_full` and `written_dropped` (of the
+    /// files whose writers are remembered), `program_skipped` (the kind is then the kernel program's
     /// name), `undecodable`, `disk_full`, `log_unwritable`.
     pub reason: String,
     /// How many.
@@ -439,6 +443,18 @@ named! {
         Undeclared = "undeclared",
         /// One that is over would have covered it.
         Expired = "expired",
+    }
+}
+
+named! {
+    /// How a file was used that a session left behind.
+    UsedBy {
+        /// Started, or a script's interpreter was.
+        Exec = "exec",
+        /// Read by an interpreter of such files.
+        Read = "read",
+        /// Mapped as code.
+        Load = "load",
     }
 }
 

@@ -351,6 +351,10 @@ fn inherit(own: &Path, maps: &mut Maps) -> bool {
             for (number, entry) in old.sessions.iter().flatten() {
                 let _ = maps.sessions.insert(number, entry, 0);
             }
+            for (file, entry) in old.written.iter().flatten() {
+                let _ = maps.written.insert(file, entry, 0);
+                let _ = maps.set_word(control::ANY_WRITTEN, 1);
+            }
         }
         remove_folder(&build);
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use agentwatch_common::maps::{
-    Automaton, CgroupEntry, LossKey, NestedKey, ProcessEntry, SessionEntry, control,
+    Automaton, CgroupEntry, FileKey, LossKey, NestedKey, ProcessEntry, SessionEntry, WrittenEntry, control,
 };
 use aya::{
     Pod,
@@ -32,6 +32,10 @@ unsafe impl Pod for Shared<CgroupEntry> {}
 unsafe impl Pod for Shared<NestedKey> {}
 // SAFETY: as above.
 unsafe impl Pod for Shared<LossKey> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<FileKey> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<WrittenEntry> {}
 // SAFETY: as above.
 unsafe impl Pod for Shared<Automaton> {}
 
@@ -78,6 +82,10 @@ pub struct Maps {
     nested: Table<Shared<NestedKey>, u32>,
     /// Users of agents, by user id.
     pub users: Table<u32, u32>,
+    /// Files that sessions wrote, with the last writer.
+    pub written: Table<Shared<FileKey>, Shared<WrittenEntry>>,
+    /// Interpreters and the endings of what they run.
+    sources: Table<u64, u32>,
     /// Losses.
     pub losses: Table<Shared<LossKey>, u64>,
     /// Single words.
@@ -103,6 +111,8 @@ impl Maps {
             cgroups: hash(dir, "CGROUPS")?,
             nested: hash(dir, "NESTED")?,
             users: hash(dir, "USERS")?,
+            written: hash(dir, "WRITTEN")?,
+            sources: hash(dir, "SOURCES")?,
             losses: hash(dir, "LOSSES")?,
             control: array(dir, "CONTROL")?,
             agent_numbers: array(dir, "AGENT_NUMBERS")?,
@@ -158,6 +168,18 @@ impl Maps {
         for (index, number) in (0..).zip(numbers) {
             let set = self.agent_numbers.set(index, number, 0);
             set.map_err(|source| KernelError::Map { name: "AGENT_NUMBERS", source })?;
+        }
+        Ok(())
+    }
+
+    /// Says which programs interpret files, and which these are: see [`agentwatch_common::maps::source`].
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn set_sources(&mut self, all: impl Iterator<Item = (u64, u32)>) -> Result<(), KernelError> {
+        for (key, kind) in all {
+            let set = self.sources.insert(key, kind, 0);
+            set.map_err(|source| KernelError::Map { name: "SOURCES", source })?;
         }
         Ok(())
     }

@@ -109,6 +109,7 @@ pub(super) fn host_event(like: &Event, kind: Kind, reason: String) -> Event {
         file: None,
         network: None,
         guard: None,
+        cause: None,
         child: None,
         exit: None,
         loss: None,

@@ -56,6 +56,7 @@ pub fn event(offset: u64, session: &str) -> Event {
         }),
         network: None,
         guard: None,
+        cause: None,
         child: None,
         exit: None,
         loss: None,

@@ -75,7 +75,7 @@ impl<'a> HardLinks<'a> {
             return;
         }
         let name = path.as_os_str().as_bytes();
-        let dev = dev_of(self.mounts, name).unwrap_or_else(|| kernel_dev(found.dev()));
+        let dev = device_of(self.mounts, name, found);
         self.kept += usize::from(self.files.entry((dev, found.ino())).or_default().insert(name.to_vec()));
     }
 
@@ -142,6 +142,12 @@ impl<'a> HardLinks<'a> {
         }
         false
     }
+}
+
+/// The file system of a file at a path without symbolic links, as the kernel encodes it.
+#[must_use]
+pub fn device_of(mounts: &Mounts, path: &[u8], found: &Metadata) -> u32 {
+    dev_of(mounts, path).unwrap_or_else(|| kernel_dev(found.dev()))
 }
 
 /// The file system that is mounted where a path leads. Not that which the file tells: some tell one of each subvolume.

@@ -11,7 +11,7 @@ mod mounts;
 
 use std::collections::BTreeMap;
 
-pub use self::hard_links::Linked;
+pub use self::hard_links::{Linked, device_of};
 pub use self::links::{Found, find};
 pub use self::mounts::{Mount, Mounts};
 pub use crate::matcher::Alias;

@@ -8,7 +8,7 @@ use super::{
     Policy, Target,
     past::{Now, PastOperation, PastTarget, operations_of},
 };
-use crate::event::{Event, Op, Verdict, time::parse_time};
+use crate::event::{Event, How, Op, Verdict, time::parse_time};
 use crate::output::escape::escape_bytes;
 
 /// Differences that are told apart. Of more only the numbers are kept.
@@ -100,6 +100,10 @@ impl<'p> Replay<'p> {
     pub fn take(&mut self, event: &Event) {
         if let Some(loss) = &event.loss {
             self.summary.lost += loss.count;
+        }
+        // Whoever uses what a session left behind is not that agent: nobody judges it.
+        if event.attribution == Some(How::Caused) {
+            return;
         }
         let operations = operations_of(event);
         if operations.is_empty() {

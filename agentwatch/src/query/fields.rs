@@ -57,6 +57,22 @@ pub const FIELDS: &[&str] = &[
     "guard.detail",
     "guard.pid",
     "guard.start_time",
+    "cause.path",
+    "cause.path_encoding",
+    "cause.by",
+    "cause.session",
+    "cause.agent",
+    "cause.owner",
+    "cause.tool_call.id",
+    "cause.tool_call.name",
+    "cause.tool_call.by",
+    "cause.prompt_id",
+    "cause.intent",
+    "cause.policy.version",
+    "cause.policy.hash",
+    "cause.rule",
+    "cause.time",
+    "cause.seq",
     "child.pid",
     "child.start_time",
     "child.namespace_pid",
@@ -92,8 +108,14 @@ pub const FIELDS: &[&str] = &[
 ];
 
 /// Fields that hold paths, so that `*` in a glob stays inside a component.
-const PATHS: &[&str] =
-    &["process.executable.path", "process.cwd", "file.path", "file.path_to", "file.container_path"];
+const PATHS: &[&str] = &[
+    "process.executable.path",
+    "process.cwd",
+    "file.path",
+    "file.path_to",
+    "file.container_path",
+    "cause.path",
+];
 
 /// How alike a name must be to be suggested, from 0 to 1.
 const ALIKE: f64 = 0.7;

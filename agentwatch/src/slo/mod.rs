@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    event::{Alignment, Check, Kind, Op, Verdict, time::format_time},
+    event::{Alignment, Check, How, Kind, Op, Verdict, time::format_time},
     log::Line,
 };
 
@@ -115,6 +115,8 @@ struct Seen<'a> {
     #[serde(default)]
     op: Option<Op>,
     #[serde(default)]
+    attribution: Option<How>,
+    #[serde(default)]
     verdict: Option<Verdict>,
     #[serde(default)]
     intent: Option<SeenIntent>,
@@ -159,6 +161,10 @@ impl Counter {
             self.unreadable += 1;
             return;
         };
+        // Whoever uses what a session left behind is not that agent.
+        if seen.attribution == Some(How::Caused) {
+            return;
+        }
         let span = (time_ns - self.since_ns) / self.span_ns;
         let session = self.by_session.then(|| line.head.session.clone().into_owned());
         let whom = Whom { agent: line.head.agent.clone().into_owned(), session };

@@ -39,10 +39,11 @@ pub fn install_agent(programs: Option<&Programs>) -> Result<()> {
     cmd::retry("installing the real agent", || cmd::watched(cmd::command(installer)?.arg(agent()?)))
 }
 
-/// What the tests need in a guest beside the usual packages: a server that agents are kept away from.
+/// What the tests need in a guest beside the usual packages: a server that agents are kept away from, and what runs later
+/// what they leave behind.
 #[must_use]
 pub fn packages() -> Vec<String> {
-    vec!["postgresql".to_owned()]
+    vec!["postgresql".to_owned(), "cron".to_owned()]
 }
 
 /// The folder of the real agent: guests see it as `/share/claude`.

@@ -1,0 +1,243 @@
+//! What sessions leave behind, and who uses it: a script that cron runs an hour later, a hook of git, a library.
+//!
+//! What a session opens for writing is remembered by its inode. Who is outside every session and starts such a file, maps
+//! it as code or interprets it is a session of its own from there on, which is told of and never judged. Nothing is decided
+//! by what is remembered here.
+
+use agentwatch_common::{
+    kind::{CauseBy, LossReason, RecordKind},
+    limits::NAME_BYTES,
+    maps::{SESSION_OF_SELF_TEST, WrittenEntry, control, source},
+    record::CauseBody,
+};
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_kernel_str},
+    macros::lsm,
+    programs::LsmContext,
+};
+
+use crate::{
+    file::FMODE_EXEC,
+    kernel::{Access, Address, field, kernel_loops, offset, pointer, repeat},
+    maps::{CONTROL, SESSIONS, SOURCES, WRITTEN},
+    path::{self, Place},
+    record::{ANY, KnownPlace, Record, count_loss, fill, part},
+    session::{self, Member, Task, control_word, current_task, process_start},
+};
+
+/// Remembers that a session writes a file. Where there is no room that is counted, and nothing else changes.
+#[inline(always)]
+pub fn note_written<A: Access>(member: &Member, place: Place<A>) {
+    if member.session == SESSION_OF_SELF_TEST || !place.keeps_programs() {
+        return;
+    }
+    let (key, generation) = (place.key(), place.generation());
+    let entry = WrittenEntry { session: member.session, generation, pad: 0 };
+    // SAFETY: a copy of plain data.
+    if let Some(known) = unsafe { WRITTEN.get(key) }
+        && known.session == entry.session
+        && known.generation == entry.generation
+    {
+        return;
+    }
+    if WRITTEN.insert(key, entry, ANY).is_err() {
+        count_loss(member.session, RecordKind::Cause, LossReason::WrittenTableFull);
+    } else if control_word(control::ANY_WRITTEN) == 0
+        && let Some(word) = CONTROL.get_ptr_mut(control::ANY_WRITTEN)
+    {
+        // SAFETY: a valid, aligned map value, to which nobody writes anything else.
+        unsafe { word.write_volatile(1) };
+    }
+}
+
+/// `fs/exec.c`, `search_binary_handler()`: `int bprm_check_security(struct linux_binprm *bprm)`, since 2.6.
+///
+/// Once for the file that was named, and once more for each interpreter that it leads to: a script's own process is found
+/// here. Where the kernel then finds that it is no program, whoever asked interprets it.
+#[lsm(hook = "bprm_check_security")]
+pub fn cause_exec(ctx: LsmContext) -> i32 {
+    if control_word(control::ANY_WRITTEN) == 0 {
+        return 0;
+    }
+    let bprm: Task = ctx.arg(0);
+    // SAFETY: a typed argument (see `field!`).
+    let file = unsafe { field!(bprm, binprm_file, Task) };
+    look(Place::of_file(file), CauseBy::Exec);
+    0
+}
+
+/// `security/security.c`, `security_mmap_file()`, since 2.6.39:
+/// `int mmap_file(struct file *file, unsigned long reqprot, unsigned long prot, unsigned long flags)`.
+#[lsm(hook = "mmap_file")]
+pub fn cause_load(ctx: LsmContext) -> i32 {
+    const PROT_EXEC: u64 = 4;
+    let file: Address = ctx.arg(0);
+    let prot: u64 = ctx.arg(2);
+    if file.is_null() || prot & PROT_EXEC == 0 || control_word(control::ANY_WRITTEN) == 0 {
+        return 0;
+    }
+    look(Place::read(file.wrapping_add(offset!(file_f_path))), CauseBy::Load);
+    0
+}
+
+/// `fs/open.c`, `do_dentry_open()`: `int file_open(struct file *file)`, since 3.5 (as `dentry_open`), this
+/// form since 4.18.
+///
+/// What an interpreter opens to read it, it may run. What sessions open to write is remembered by
+/// [`crate::file::file_open`].
+#[lsm(hook = "file_open")]
+pub fn cause_read(ctx: LsmContext) -> i32 {
+    const O_ACCMODE: u32 = 3;
+    if control_word(control::ANY_WRITTEN) == 0 {
+        return 0;
+    }
+    let file: Task = ctx.arg(0);
+    // SAFETY: a typed argument (see `field!`).
+    let flags = unsafe { field!(file, file_f_flags, u32) };
+    if flags & (FMODE_EXEC | O_ACCMODE) != 0 {
+        return 0;
+    }
+    look(Place::of_file(file), CauseBy::Read);
+    0
+}
+
+/// Looks whether a session left a file behind that is used now. This is all that most pay for.
+#[inline(always)]
+fn look<A: Access>(place: Place<A>, by: CauseBy) {
+    // SAFETY: a copy of plain data.
+    let Some(written) = unsafe { WRITTEN.get(place.key()) }.copied() else { return };
+    if written.generation == place.generation() {
+        let place = Place::new(place.mnt, place.dentry);
+        use_of(place, &written, by);
+    }
+}
+
+/// A process uses what a session left behind. One that is in a session is told of there; process 1 makes all others, and is
+/// never anybody's.
+#[inline(never)]
+fn use_of(place: Place, written: &WrittenEntry, by: CauseBy) {
+    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let task = current_task();
+    if pid <= 1 || Member::current().is_some() {
+        return;
+    }
+    if by.raw() == CauseBy::Read.raw() && !interprets(task, place) {
+        return;
+    }
+    if session::is_full_for_caused() {
+        count_loss(written.session, RecordKind::Cause, LossReason::ProcessTableFull);
+        return;
+    }
+    // SAFETY: a copy of plain data.
+    let agent = unsafe { SESSIONS.get(written.session) }.map_or(0, |session| session.agent);
+    let Some(member) = session::begin_caused(pid, process_start(task), written.session, agent) else {
+        return;
+    };
+    tell(&member, place, written, agent, by);
+}
+
+/// Tells the daemon what was used.
+#[inline(always)]
+fn tell(member: &Member, place: Place, written: &WrittenEntry, agent: u32, by: CauseBy) {
+    let Some(record) = Record::take::<CauseBody>(member, RecordKind::Cause) else { return };
+    let body = record.body::<CauseBody>();
+    fill!(
+        body,
+        ino: place.ino(),
+        writer: written.session,
+        generation: written.generation,
+        agent: agent,
+        by: by.raw(),
+    );
+    path::append(&record, place, part!(body, path), part!(body, path_fs));
+    record.submit(member, RecordKind::Cause, path::used(record.walk()));
+    record.release();
+}
+
+/// Whether a process is an interpreter of such files, by the name of its program and the end of the file's.
+#[inline(never)]
+fn interprets(task: Task, place: Place) -> bool {
+    // Names are read in loops that the kernel runs.
+    if !kernel_loops() {
+        return false;
+    }
+    let nobody = Member { session: 0, start_ns: 0, pid: 0, tid: 0, agent: 0, flags: 0, task };
+    let Some(record) = Record::take::<CauseBody>(&nobody, RecordKind::Cause) else { return false };
+    let exe = pointer(pointer(task, offset!(task_mm)), offset!(mm_exe_file));
+    let program = kind_of_name(&record, Place::read(exe.wrapping_add(offset!(file_f_path))), source::PROGRAM);
+    let ending = kind_of_name(&record, place, source::ENDING);
+    let whole = kind_of_name(&record, place, source::NAME);
+    record.release();
+    program == source::SHELL && ending != source::DATA && whole != source::DATA
+        || program == source::INTERPRETER && ending == source::TEXT
+}
+
+/// What a program's name, the end of a file's or all of it stands for: one of [`source`], or 0. `begin` says which.
+#[inline(never)]
+fn kind_of_name(record: &Record, place: Place, begin: u64) -> u32 {
+    let text = pointer(place.dentry, offset!(dentry_d_name) + offset!(qstr_name));
+    let (tail, known) = (record.tail(), record.known());
+    // SAFETY: the tail has room for a name.
+    unsafe { bpf_probe_read_kernel_str(tail.cast(), NAME_BYTES as u32, text.cast()) };
+    let mut name = Name { tail, known };
+    known.set_hash(begin);
+    match begin {
+        source::PROGRAM => repeat(NAME_BYTES as u32, program_byte, &mut name),
+        source::ENDING => repeat(NAME_BYTES as u32, ending_byte, &mut name),
+        _ => repeat(NAME_BYTES as u32, whole_byte, &mut name),
+    }
+    // SAFETY: a copy of plain data.
+    unsafe { SOURCES.get(known.hash()) }.copied().unwrap_or(0)
+}
+
+/// A name that is being read. The key so far lies in the buffer, where the verifier does not follow it.
+struct Name {
+    tail: *mut u8,
+    known: KnownPlace,
+}
+
+impl Name {
+    #[inline(always)]
+    fn byte(&self, index: u32) -> u8 {
+        // SAFETY: inside the tail.
+        unsafe { self.tail.add(index as usize & (NAME_BYTES - 1)).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn take(&self, byte: u8) {
+        self.known.set_hash(source::with(self.known.hash(), byte));
+    }
+}
+
+#[inline(never)]
+extern "C" fn program_byte(index: u32, name: &mut Name) -> i64 {
+    let byte = name.byte(index);
+    if source::ends_program(byte) {
+        return 1;
+    }
+    name.take(byte);
+    0
+}
+
+#[inline(never)]
+extern "C" fn whole_byte(index: u32, name: &mut Name) -> i64 {
+    let byte = name.byte(index);
+    if byte != 0 {
+        name.take(byte);
+    }
+    i64::from(byte == 0)
+}
+
+#[inline(never)]
+extern "C" fn ending_byte(index: u32, name: &mut Name) -> i64 {
+    let byte = name.byte(index);
+    if byte == 0 {
+        return 1;
+    }
+    if byte == b'.' {
+        name.known.set_hash(source::ENDING);
+    } else {
+        name.take(byte);
+    }
+    0
+}
