@@ -20,6 +20,7 @@ mod guards;
 mod handed;
 mod intents;
 mod load;
+mod mcp;
 mod names;
 mod nested;
 mod network;

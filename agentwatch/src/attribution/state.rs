@@ -168,6 +168,8 @@ impl Attribution {
     fn fork(&mut self, header: &RecordHeader, fork: &ForkBody, out: &mut Vec<Event>) {
         let own = ProcessId { pid: header.pid, start_time: header.start_ns };
         let child = self.process(header, out).child(own, fork.child_start_ns, header.session);
+        let made = ProcessId { pid: fork.child_pid, start_time: fork.child_start_ns };
+        self.calls.forked(header.session, own, made);
         match self.processes.get(fork.child_pid, fork.child_start_ns) {
             // Found in the kernel's table before this record came.
             Some(known) => known.parent = Some(own),
@@ -301,10 +303,7 @@ impl Attribution {
             event.command = Some(Text::of(&exec::command_line(&program, act.path_to.text())).text);
         }
         event.file = Some(file);
-        if event.tool_call.is_none() {
-            let at_ns = self.host.unix_ns(record.header.time_ns);
-            self.calls.describe(record.header.session, None, &mut event, at_ns);
-        }
+        self.calls.aim(record.header.session, &mut event, self.host.unix_ns(record.header.time_ns));
         let named = self.names_target(&record.header, &event);
         self.judge(&record.header, &mut event, named);
         out.push(event);

@@ -4,7 +4,9 @@
 //! by its command line, which holds what the tool was told to run, and its descendants by their parents. What a tool does
 //! within the harness's own process (file edits) is known by the file that it was told.
 
+mod counted;
 mod outcome;
+mod served;
 mod text;
 
 use std::{
@@ -17,7 +19,7 @@ pub use self::text::{beginning, in_short};
 use crate::{
     control::{
         state::ProcessId,
-        tool::{Begin, End},
+        tool::{Begin, End, RefusedView},
     },
     event::{Alignment, CallBy, Event, IntentRef, ObservedText, Op, ToolCallRef},
 };
@@ -76,6 +78,8 @@ struct Call {
     words: HashSet<String>,
     /// Files that it was told.
     paths: Vec<String>,
+    /// Of all that it was told.
+    digest: Option<String>,
     began_ns: u64,
     ended_ns: Option<u64>,
     /// Its first process was found.
@@ -83,12 +87,19 @@ struct Call {
     /// It started a sub-agent that is known.
     has_subagent: bool,
     seen: Tally,
+    /// The MCP server that it was passed on to.
+    served: Option<served::Served>,
 }
 
 impl Call {
     /// Whether it was on its way at a moment.
     fn is_open(&self, at_ns: u64) -> bool {
         self.began_ns <= at_ns && self.ended_ns.is_none_or(|ended| at_ns <= ended)
+    }
+
+    fn ended(&self) -> Ended {
+        let whose = Arc::clone(&self.whose);
+        Ended { whose, writes: self.writes, seen: self.seen.clone(), untold: self.untold() }
     }
 }
 
@@ -105,6 +116,8 @@ struct OfSession {
     calls: VecDeque<Call>,
     /// The calls that started sub-agents, by the harness's ids of these; the latest last.
     subagents: VecDeque<(Arc<str>, Arc<str>)>,
+    /// Calls that have a count as a part of their id.
+    counted: u64,
 }
 
 /// The calls of all sessions.
@@ -122,6 +135,17 @@ pub struct Ended {
     pub writes: bool,
     /// What the kernel saw of it.
     pub seen: Tally,
+    /// What was refused, as far as nobody has put it into the tool's result already.
+    pub untold: Untold,
+}
+
+/// What was refused, and is to be told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Untold {
+    /// The first of it.
+    pub refused: Vec<RefusedView>,
+    /// How much in all.
+    pub refusals: u64,
 }
 
 impl Calls {
@@ -165,11 +189,13 @@ impl Calls {
             command: input.command,
             words: input.words,
             paths: input.paths,
+            digest: tool.digest.clone(),
             began_ns: now_ns,
             ended_ns: None,
             started: false,
             has_subagent: false,
             seen: Tally::default(),
+            served: None,
         });
         whose
     }
@@ -179,7 +205,7 @@ impl Calls {
         let of = self.by_session.get_mut(&session)?;
         let call = of.calls.iter_mut().find(|one| *one.whose.id == *end.id && one.ended_ns.is_none())?;
         call.ended_ns = Some(now_ns);
-        let ended = Ended { whose: Arc::clone(&call.whose), writes: call.writes, seen: call.seen.clone() };
+        let ended = call.ended();
         if let Some(agent) = &end.subagent {
             let id = Arc::clone(&ended.whose.id);
             of.knows(short(agent), id);
@@ -204,10 +230,14 @@ impl Calls {
         command: &str,
         at_ns: u64,
     ) -> Option<Arc<CallRef>> {
-        let calls = &mut self.by_session.get_mut(&session)?.calls;
+        let of = self.by_session.get_mut(&session)?;
         if text::is_hook(command) {
             return None;
         }
+        if let Some(call) = parent.and_then(|parent| of.claim_served(parent, command, at_ns)) {
+            return Some(call);
+        }
+        let calls = &mut of.calls;
         let squeezed = text::squeezed(command);
         let of_harness =
             |call: &&mut Call| Some(call.whose.harness) == parent && call.is_open(at_ns) && !call.started;
@@ -260,6 +290,7 @@ impl Calls {
     pub fn describe(&self, session: u64, own: Option<&CallRef>, event: &mut Event, at_ns: u64) {
         let Some(of) = self.by_session.get(&session) else { return };
         let call = own.cloned().or_else(|| of.by_target(event, at_ns));
+        let call = call.or_else(|| of.by_server(event, at_ns));
         event.prompt_id = match &call {
             Some(call) => call.prompt.clone(),
             None => of.prompt.id.clone(),

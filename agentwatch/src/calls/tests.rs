@@ -11,7 +11,7 @@ const SESSION: u64 = 7;
 const HARNESS: ProcessId = ProcessId { pid: 10, start_time: 1 };
 
 fn begin(id: &str, name: &str, input: serde_json::Value) -> Begin {
-    let tool = ToolCall { id: id.into(), name: name.into(), input };
+    let tool = ToolCall { id: id.into(), name: name.into(), input, ..ToolCall::default() };
     Begin { tool, prompt_id: Some("p-1".into()), subagent: None }
 }
 

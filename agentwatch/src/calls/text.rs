@@ -43,7 +43,8 @@ pub(super) fn of_input(input: &Value) -> Input {
     let command = COMMANDS.iter().find_map(|key| text(fields.get(*key)?));
     let words = command.as_deref().map(words).unwrap_or_default();
     let command = command.map(|command| squeezed(&command)).filter(|command| !command.is_empty());
-    let paths = PATHS.iter().filter_map(|key| fields.get(*key)?.as_str());
+    let listed = fields.get("paths").and_then(Value::as_array).into_iter().flatten();
+    let paths = PATHS.iter().filter_map(|key| fields.get(*key)).chain(listed).filter_map(Value::as_str);
     Input { command, words, paths: paths.filter(|path| path.starts_with('/')).map(str::to_owned).collect() }
 }
 
@@ -88,6 +89,50 @@ pub fn in_short(input: &Value) -> Option<String> {
 pub(super) fn squeezed(command: &str) -> String {
     let keep = |letter: &char| !letter.is_whitespace() && !matches!(letter, '\'' | '"' | '\\');
     command.chars().take(COMMAND_BYTES).filter(keep).collect()
+}
+
+/// Strings of a call's arguments that are looked at.
+const ARGUMENTS_MAX: usize = 64;
+/// Bytes of a path among them.
+const PATH_BYTES: usize = 4096;
+
+/// Reads the arguments of an MCP server's tool, whose keys nobody knows: all that looks like a file counts as one.
+pub(super) fn of_arguments(arguments: &Value) -> Input {
+    let mut input = of_input(arguments);
+    if let (Some(command), Some(Value::Array(words))) = (&mut input.command, arguments.get("args")) {
+        let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+        command.push_str(&squeezed(&words.concat()));
+    }
+    let (mut strings, mut waiting) = (Vec::new(), vec![arguments]);
+    while let Some(value) = waiting.pop().filter(|_| strings.len() < ARGUMENTS_MAX) {
+        match value {
+            Value::String(text) => strings.push(text.strip_prefix("file://").unwrap_or(text)),
+            Value::Array(values) => waiting.extend(values),
+            Value::Object(fields) => waiting.extend(fields.values()),
+            _ => {}
+        }
+    }
+    let is_path = |text: &&str| {
+        text.len() > 1 && text.len() <= PATH_BYTES && text.starts_with('/') && !text.contains(['\n', '\0'])
+    };
+    for path in strings.into_iter().filter(is_path) {
+        if !input.paths.iter().any(|known| known == path) {
+            input.paths.push(path.to_owned());
+        }
+    }
+    input
+}
+
+/// Whether a command line has a path as a word, or as a part of one that ends there.
+pub(super) fn names(command: &str, path: &str) -> bool {
+    let path = path.trim_end_matches('/');
+    let goes_on = |next: char| next.is_alphanumeric() || "-_".contains(next);
+    let is_whole = |(at, _): (usize, &str)| {
+        let (before, after) = (command.get(..at), command.get(at + path.len()..));
+        let begins = before.is_some_and(|text| !text.ends_with(goes_on));
+        begins && after.is_some_and(|text| !text.starts_with(goes_on))
+    };
+    !path.is_empty() && command.match_indices(path).any(is_whole)
 }
 
 /// Whether this is a harness's hook itself.

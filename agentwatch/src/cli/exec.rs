@@ -96,7 +96,8 @@ pub fn run(args: &ExecArgs, paths: &Paths) -> anyhow::Result<u8> {
     Err(failed(program, source).into())
 }
 
-fn failed(program: &OsStr, source: io::Error) -> ExecError {
+/// Why a program does not start.
+pub(super) fn failed(program: &OsStr, source: io::Error) -> ExecError {
     let program = program.to_owned();
     match source.kind() {
         io::ErrorKind::NotFound => ExecError::NotFound { program },

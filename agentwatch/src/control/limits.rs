@@ -39,6 +39,11 @@ pub const LARGE_ANSWER_TURN: Duration = Duration::from_secs(5);
 pub const LAUNCHES_PER_PROCESS: (u32, u32) = (8, 1);
 /// Launches of one user at once and a second after that. Past it, 429.
 pub const LAUNCHES_PER_USER: (u32, u32) = (256, 32);
+/// What one process tells of tools at once and a second after that: a hook is a process of its own, and a relay in front of an
+/// MCP server tells of all calls of that, twice of each. Past it, 429.
+pub const TOOLS_PER_PROCESS: (u32, u32) = (256, 64);
+/// The same of one user. Past it, 429.
+pub const TOOLS_PER_USER: (u32, u32) = (1024, 256);
 /// Callers whose rate is remembered; who has been quiet is forgotten first. Past it newcomers get 429.
 pub const RATED_CALLERS: usize = 4096;
 /// Time that the client gives a whole call.

@@ -83,10 +83,16 @@ pub struct LaunchRates {
 impl LaunchRates {
     /// Nobody has asked yet.
     pub fn new() -> Self {
-        Self {
-            processes: Rates::new(limits::LAUNCHES_PER_PROCESS),
-            users: Rates::new(limits::LAUNCHES_PER_USER),
-        }
+        Self::of(limits::LAUNCHES_PER_PROCESS, limits::LAUNCHES_PER_USER)
+    }
+
+    /// Of what harnesses and relays tell.
+    pub fn of_tools() -> Self {
+        Self::of(limits::TOOLS_PER_PROCESS, limits::TOOLS_PER_USER)
+    }
+
+    fn of(process: (u32, u32), user: (u32, u32)) -> Self {
+        Self { processes: Rates::new(process), users: Rates::new(user) }
     }
 
     /// Counts a launch that is asked for; says whether it may be.

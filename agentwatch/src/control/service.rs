@@ -47,7 +47,13 @@ impl Shared {
     pub fn new(mailbox: Mailbox) -> Self {
         let large = Arc::new(Semaphore::new(limits::LARGE_ANSWERS));
         let rates = || RefCell::new(LaunchRates::new());
-        Self { mailbox, rates: rates(), declarations: rates(), tools: rates(), large }
+        Self {
+            mailbox,
+            rates: rates(),
+            declarations: rates(),
+            tools: RefCell::new(LaunchRates::of_tools()),
+            large,
+        }
     }
 }
 
@@ -336,7 +342,6 @@ impl Call {
             problem: error.to_string(),
         })?;
         let (caller, body) = (self.caller()?, Box::new(body));
-        // Each hook is a process of its own: what counts is the user.
         if let Some(pid) = caller.pid
             && !self.shared.tools.borrow_mut().allows(pid, caller.uid, Instant::now())
         {
@@ -410,7 +415,8 @@ mod tests {
     use super::*;
 
     /// What callers give, and need not give whole.
-    const OPTIONAL: [&str; 4] = ["IntentRequest", "IntentTool", "IntentCheckRequest", "ToolRequest"];
+    const OPTIONAL: [&str; 5] =
+        ["IntentRequest", "IntentTool", "IntentCheckRequest", "ToolRequest", "ToolCall"];
 
     fn document() -> Value {
         serde_json::from_slice(OPENAPI).unwrap()

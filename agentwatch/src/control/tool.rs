@@ -1,6 +1,7 @@
 //! Tool calls: the JSON of `POST /v1/tool`, by which a harness's hook says what its agent does.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::event::{Event, Op, Verdict};
 
@@ -32,6 +33,23 @@ pub enum ToolBody {
     },
     /// The harness's own session is over.
     Over {},
+    /// A relay in front of an MCP server passes a call on. The server is whatever the relay has started, which is looked up
+    /// and not told.
+    RelayBegin {
+        /// Which, and what it is told.
+        tool: ToolCall,
+        /// The harness's own id of it, where it gives that to servers.
+        #[serde(default)]
+        harness_id: Option<String>,
+        /// Ids of earlier calls whose end could not be told.
+        #[serde(default)]
+        ended: Vec<String>,
+    },
+    /// The server has answered it, or it was called off.
+    RelayEnd {
+        /// Id of the call, as the relay told it.
+        id: String,
+    },
 }
 
 /// A tool begins.
@@ -103,6 +121,24 @@ pub struct ToolCall {
     /// What it is told.
     #[serde(default)]
     pub input: serde_json::Value,
+    /// [`digest`] of all that it is told, where `input` is a part of it: by it two who tell of one call are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// The harness gives no ids: this one is made of what the call is told, and is not the call's alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub counted: bool,
+}
+
+/// Hexadecimal digits of a [`digest`].
+const DIGEST_DIGITS: usize = 32;
+
+/// What is equal for equal inputs of a tool, whatever the order of their keys.
+#[must_use]
+pub fn digest(input: &serde_json::Value) -> String {
+    // Its maps are sorted by their keys.
+    let hash = Sha256::digest(input.to_string());
+    let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    digits.chars().take(DIGEST_DIGITS).collect()
 }
 
 /// Answer of `POST /v1/tool`.

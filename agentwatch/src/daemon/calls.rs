@@ -3,7 +3,7 @@
 use super::Daemon;
 use crate::{
     attribution::{known_process, name_session},
-    calls::{CallRef, Tally, beginning, in_short},
+    calls::{CallRef, Ended, Untold, beginning, in_short},
     control::{
         Caller, Refusal,
         state::ProcessId,
@@ -23,10 +23,16 @@ const TOLD_CHARS: usize = 200;
 
 /// Who tells something.
 #[derive(Clone, Copy)]
-struct Harness {
-    session: u64,
-    process: ProcessId,
-    now: u64,
+pub(super) struct Harness {
+    pub session: u64,
+    pub process: ProcessId,
+    pub now: u64,
+}
+
+impl From<Untold> for ToolView {
+    fn from(untold: Untold) -> Self {
+        Self { refused: untold.refused, refusals: untold.refusals }
+    }
 }
 
 impl Daemon {
@@ -39,9 +45,13 @@ impl Daemon {
         let harness = Harness { session, process: self.harness_of(caller), now };
         match body {
             ToolBody::Prompt { prompt_id, text } => self.prompt_given(harness, prompt_id.as_deref(), text),
-            ToolBody::Begin(begin) => self.tool_begins(harness, &begin),
-            ToolBody::End(end) => return Ok(self.tool_ends(harness, &end)),
+            ToolBody::Begin(begin) => self.tool_begins(harness, begin),
+            ToolBody::End(end) => return Ok(self.tool_ends(harness, end)),
             ToolBody::Done { text, subagent } => self.agent_is_done(harness, text.as_deref(), subagent),
+            ToolBody::RelayBegin { tool, harness_id, ended } => {
+                self.relay_begin(harness, caller, tool, harness_id.as_deref(), &ended);
+            }
+            ToolBody::RelayEnd { id } => return Ok(self.relay_end(harness, &id)),
             ToolBody::Over {} => self.state.calls.over(session, self.state.host.unix_ns(now)),
         }
         Ok(ToolView::default())
@@ -55,28 +65,39 @@ impl Daemon {
         self.log.append(&mut event);
     }
 
-    fn tool_begins(&mut self, harness: Harness, begin: &Begin) {
+    fn tool_begins(&mut self, harness: Harness, mut begin: Begin) {
         let now_ns = self.state.host.unix_ns(harness.now);
-        let whose = self.state.calls.begin(harness.session, harness.process, begin, now_ns);
-        let mut event = self.call_event(Kind::ToolStarted, harness, &whose);
+        self.state.calls.number(harness.session, &mut begin.tool);
+        let whose = self.state.calls.begin(harness.session, harness.process, &begin, now_ns);
+        self.tell_start(harness, &whose, &begin.tool);
+    }
+
+    /// Says in the log that a call begins.
+    pub(super) fn tell_start(&mut self, harness: Harness, whose: &CallRef, tool: &ToolCall) {
+        let mut event = self.call_event(Kind::ToolStarted, harness, whose);
         if let Some(call) = &mut event.tool_call {
-            call.input = in_short(&begin.tool.input);
+            call.input = in_short(&tool.input);
         }
-        event.reason = Some(told(&begin.tool));
+        event.reason = Some(told(tool));
         self.log.append(&mut event);
     }
 
-    fn tool_ends(&mut self, harness: Harness, end: &End) -> ToolView {
+    fn tool_ends(&mut self, harness: Harness, mut end: End) -> ToolView {
         let now_ns = self.state.host.unix_ns(harness.now);
-        let Some(ended) = self.state.calls.end(harness.session, end, now_ns) else {
+        end.id = self.state.calls.counted(harness.session, end.id);
+        let Some(ended) = self.state.calls.end(harness.session, &end, now_ns) else {
             return ToolView::default();
         };
+        self.tell_end(harness, &ended, &end);
+        ended.untold.into()
+    }
+
+    /// Says in the log what came of a call.
+    pub(super) fn tell_end(&mut self, harness: Harness, ended: &Ended, end: &End) {
         let mut event = self.call_event(Kind::ToolEnded, harness, &ended.whose);
         event.outcome = Some(ended.seen.outcome(end.reported, end.output.as_deref()));
         event.reason = Some(ended.seen.sentence(end.reported, ended.writes));
         self.log.append(&mut event);
-        let Tally { denied, refused, .. } = ended.seen;
-        ToolView { refused, refusals: denied }
     }
 
     fn agent_is_done(&mut self, harness: Harness, text: Option<&str>, subagent: Option<String>) {

@@ -15,6 +15,7 @@ mod own;
 mod pipeline;
 mod policy;
 mod prepare;
+mod relayed;
 mod requests;
 mod rules;
 mod saved;

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::sentence;
 use crate::calls::beginning;
-use crate::control::tool::{Begin, End, Reported, ToolBody, ToolCall, ToolView};
+use crate::control::tool::{Begin, End, Reported, ToolBody, ToolCall, ToolView, digest};
 
 /// The events that are asked for, and whether they are of tools.
 pub(super) const EVENTS: [(&str, bool); 7] = [
@@ -20,7 +20,7 @@ pub(super) const EVENTS: [(&str, bool); 7] = [
 /// Of a tool's input what tells its doings apart. The rest can be large, and is nobody's business.
 const KEYS: [&str; 7] = ["command", "file_path", "notebook_path", "path", "url", "pattern", "subagent_type"];
 /// Characters of each that are told, and of prompts.
-const INPUT_CHARS: usize = 8_192;
+pub(super) const INPUT_CHARS: usize = 8_192;
 /// Characters of what a tool gave, and of what the agent said last, that are told.
 const OUTPUT_CHARS: usize = 1_024;
 
@@ -38,6 +38,8 @@ pub(super) fn body(input: &Value) -> Option<ToolBody> {
                 id: text("tool_use_id")?,
                 name: text("tool_name").unwrap_or_default(),
                 input: Value::Object(told(input.get("tool_input"))),
+                digest: input.get("tool_input").map(digest),
+                ..ToolCall::default()
             };
             Some(ToolBody::Begin(Begin { tool, prompt_id, subagent }))
         }
@@ -82,7 +84,8 @@ fn success(id: String, response: Option<&Value>) -> End {
     }
 }
 
-fn told(input: Option<&Value>) -> Map<String, Value> {
+/// Of a tool's input what is told.
+pub(super) fn told(input: Option<&Value>) -> Map<String, Value> {
     let field = |key: &&str| {
         let text = input?.get(*key)?.as_str()?;
         Some(((*key).to_owned(), Value::String(beginning(text, INPUT_CHARS))))
@@ -111,8 +114,13 @@ mod tests {
             "hook_event_name": "PreToolUse", "prompt_id": "p-1", "tool_use_id": "toolu_1", "tool_name": "Write",
             "tool_input": {"file_path": "/srv/a", "content": "x".repeat(1_000_000)}, "agent_id": "a6d9",
         });
-        let tool =
-            ToolCall { id: "toolu_1".into(), name: "Write".into(), input: json!({"file_path": "/srv/a"}) };
+        let tool = ToolCall {
+            id: "toolu_1".into(),
+            name: "Write".into(),
+            input: json!({"file_path": "/srv/a"}),
+            digest: Some(digest(&begin["tool_input"])),
+            ..ToolCall::default()
+        };
         let told = Begin { tool, prompt_id: Some("p-1".into()), subagent: Some("a6d9".into()) };
         assert_eq!(body(&begin), Some(ToolBody::Begin(told)));
         let stop = json!({"hook_event_name": "Stop", "last_assistant_message": "all done"});

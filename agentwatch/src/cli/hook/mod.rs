@@ -1,6 +1,9 @@
 //! `agentwatch hook`: what harnesses call by their own hooks, and how it gets into their settings.
 
 mod claude_code;
+mod codex;
+mod gemini;
+mod mcp;
 mod settings;
 
 use std::io::{self, Read as _};
@@ -29,6 +32,11 @@ pub struct HookArgs {
 enum HookCommand {
     /// Called by Claude Code's hooks: reads what it gives, and gives back what was refused
     ClaudeCode,
+    /// Called by Codex CLI's hooks, in the same way
+    Codex,
+    /// Called by Gemini CLI's hooks, in the same way
+    Gemini,
+    Mcp(mcp::McpArgs),
     Install(SettingsArgs),
     Remove(SettingsArgs),
 }
@@ -40,9 +48,11 @@ Examples:
   agentwatch hook install claude-code               shows what would change
   agentwatch hook install claude-code --yes         and changes it
   agentwatch hook remove claude-code --yes
+  agentwatch hook install codex --yes
+  agentwatch hook install gemini --yes
 
-The settings are ~/.claude/settings.json, or those of --settings. What they were is kept beside them
-(settings.json.before-agentwatch). Events of the agent's sessions then have tool_call and prompt_id, and
+The settings are ~/.claude/settings.json, hooks.json in $CODEX_HOME or ~/.codex, ~/.gemini/settings.json, or
+those of --settings. What they were is kept beside them (FILE.before-agentwatch). Events of the agent's sessions then have tool_call and prompt_id, and
 what is refused is told to the agent in the tool's result.
 
 Exit codes: 0 done, or nothing to do, 1 failed, 2 usage, 3 shown and not changed.")]
@@ -63,6 +73,10 @@ pub struct SettingsArgs {
 pub enum Harness {
     /// Claude Code
     ClaudeCode,
+    /// Codex CLI, version 0.124 or later
+    Codex,
+    /// Gemini CLI, version 0.26 or later
+    Gemini,
 }
 
 /// Runs the command; gives its exit code. A hook's own is always 0: what goes wrong with it does not break the agent.
@@ -71,25 +85,41 @@ pub enum Harness {
 /// The settings cannot be read or written.
 pub fn run(args: &HookArgs, paths: &Paths) -> anyhow::Result<u8> {
     match &args.command {
-        HookCommand::ClaudeCode => {
-            if let Err(error) = claude_code(paths) {
-                eprintln!("agentwatch: {}", escape(&error.to_string()));
-            }
-            Ok(exit::DONE)
-        }
+        HookCommand::ClaudeCode => Ok(called(Harness::ClaudeCode, paths)),
+        HookCommand::Codex => Ok(called(Harness::Codex, paths)),
+        HookCommand::Gemini => Ok(called(Harness::Gemini, paths)),
+        HookCommand::Mcp(args) => mcp::run(args, paths),
         HookCommand::Install(args) => settings::install(args),
         HookCommand::Remove(args) => settings::remove(args),
     }
 }
 
-fn claude_code(paths: &Paths) -> anyhow::Result<()> {
+/// What goes wrong is said, and breaks nothing.
+fn called(by: Harness, paths: &Paths) -> u8 {
+    if let Err(error) = pass_on(by, paths) {
+        eprintln!("agentwatch: {}", escape(&error.to_string()));
+    }
+    exit::DONE
+}
+
+fn pass_on(by: Harness, paths: &Paths) -> anyhow::Result<()> {
     let mut text = Vec::new();
     io::stdin().lock().take(INPUT_BYTES).read_to_end(&mut text)?;
     let input: Value = serde_json::from_slice(&text)?;
-    let Some(body) = claude_code::body(&input) else { return Ok(()) };
+    let body = match by {
+        Harness::ClaudeCode => claude_code::body(&input),
+        Harness::Codex => codex::body(&input),
+        Harness::Gemini => gemini::body(&input),
+    };
+    let Some(body) = body else { return Ok(()) };
     let is_end = matches!(body, ToolBody::End(_));
     let view = Client::new(paths).tool(&body)?;
-    if let Some(answer) = claude_code::answer(&input, &view).filter(|_| is_end) {
+    let answer = match by {
+        // Codex reads the same.
+        Harness::ClaudeCode | Harness::Codex => claude_code::answer(&input, &view),
+        Harness::Gemini => gemini::answer(&input, &view),
+    };
+    if let Some(answer) = answer.filter(|_| is_end) {
         println!("{answer}");
     }
     Ok(())

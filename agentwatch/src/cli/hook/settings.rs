@@ -7,30 +7,85 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
 
-use super::{SettingsArgs, claude_code};
+use super::{Harness, SettingsArgs, claude_code, codex, gemini};
 use crate::cli::print;
 use crate::exit;
 use crate::output::escape::escape;
 
-/// What the hook is called by.
-const COMMAND: &str = "agentwatch hook claude-code";
-/// Seconds that the harness gives it. It takes less than one.
+/// Seconds that the harness gives its hook. It takes less than one.
 const SECONDS: u64 = 5;
+
+impl Harness {
+    /// What its hooks are called by.
+    const fn command(self) -> &'static str {
+        match self {
+            Self::ClaudeCode => "agentwatch hook claude-code",
+            Self::Codex => "agentwatch hook codex",
+            Self::Gemini => "agentwatch hook gemini",
+        }
+    }
+
+    /// The events that are asked for, each with what it matches.
+    fn events(self) -> Vec<(&'static str, Option<&'static str>)> {
+        // Without a matcher Codex CLI and Gemini CLI call for every tool.
+        let all = |events: &[&'static str]| events.iter().map(|event| (*event, None)).collect();
+        match self {
+            Self::ClaudeCode => {
+                claude_code::EVENTS.into_iter().map(|(event, tools)| (event, tools.then_some("*"))).collect()
+            }
+            Self::Codex => all(&codex::EVENTS),
+            Self::Gemini => all(&gemini::EVENTS),
+        }
+    }
+
+    /// The time that a hook has, as the settings have it.
+    const fn timeout(self) -> u64 {
+        match self {
+            Self::ClaudeCode | Self::Codex => SECONDS,
+            Self::Gemini => SECONDS * 1000,
+        }
+    }
+
+    /// Its user's settings.
+    fn settings(self) -> anyhow::Result<PathBuf> {
+        if let (Self::Codex, Some(folder)) = (self, std::env::var_os("CODEX_HOME")) {
+            return Ok(PathBuf::from(folder).join("hooks.json"));
+        }
+        let home = std::env::var_os("HOME").context("HOME is not set: name the file with --settings")?;
+        Ok(PathBuf::from(home).join(match self {
+            Self::ClaudeCode => ".claude/settings.json",
+            Self::Codex => ".codex/hooks.json",
+            Self::Gemini => ".gemini/settings.json",
+        }))
+    }
+
+    /// What is left to do once they are changed.
+    const fn then(self) -> &'static str {
+        match self {
+            Self::Codex => "Codex CLI runs new hooks once its user has trusted them: see `/hooks` in it\n",
+            Self::ClaudeCode | Self::Gemini => "",
+        }
+    }
+}
 
 /// Puts the hooks in; gives the exit code.
 pub(super) fn install(args: &SettingsArgs) -> anyhow::Result<u8> {
-    change(args, with_hooks)
+    let code = change(args, |settings| with_hooks(args.harness, settings))?;
+    if args.yes {
+        print::print(args.harness.then())?;
+    }
+    Ok(code)
 }
 
 /// Takes them out.
 pub(super) fn remove(args: &SettingsArgs) -> anyhow::Result<u8> {
-    change(args, without_hooks)
+    change(args, |settings| without_hooks(args.harness, settings))
 }
 
-fn change(args: &SettingsArgs, make: fn(Value) -> Value) -> anyhow::Result<u8> {
+fn change(args: &SettingsArgs, make: impl FnOnce(Value) -> Value) -> anyhow::Result<u8> {
     let path = match &args.settings {
         Some(path) => path.clone(),
-        None => own_settings()?,
+        None => args.harness.settings()?,
     };
     let before = match fs::read_to_string(&path) {
         Ok(text) => Some(text),
@@ -60,11 +115,6 @@ fn change(args: &SettingsArgs, make: fn(Value) -> Value) -> anyhow::Result<u8> {
     Ok(exit::DONE)
 }
 
-fn own_settings() -> anyhow::Result<PathBuf> {
-    let home = std::env::var_os("HOME").context("HOME is not set: name the file with --settings")?;
-    Ok(PathBuf::from(home).join(".claude/settings.json"))
-}
-
 fn pretty(value: &Value) -> anyhow::Result<String> {
     Ok(format!("{}\n", serde_json::to_string_pretty(value)?))
 }
@@ -88,20 +138,21 @@ fn write(path: &Path, before: Option<&str>, new: &str) -> anyhow::Result<()> {
     fs::rename(&partial, path).with_context(|| cannot("write"))
 }
 
-fn is_own(hook: &Value) -> bool {
-    hook.get("command").and_then(Value::as_str) == Some(COMMAND)
+fn is_own(harness: Harness, hook: &Value) -> bool {
+    hook.get("command").and_then(Value::as_str) == Some(harness.command())
 }
 
 /// The settings with the hooks, each once.
-fn with_hooks(settings: Value) -> Value {
-    let mut settings = without_hooks(settings);
+fn with_hooks(harness: Harness, settings: Value) -> Value {
+    let mut settings = without_hooks(harness, settings);
     let Some(fields) = settings.as_object_mut() else { return settings };
     let hooks = fields.entry("hooks").or_insert_with(|| json!({}));
     let Some(hooks) = hooks.as_object_mut() else { return settings };
-    for (event, of_tools) in claude_code::EVENTS {
-        let mut entry = json!({"hooks": [{"type": "command", "command": COMMAND, "timeout": SECONDS}]});
-        if of_tools && let Some(entry) = entry.as_object_mut() {
-            entry.insert("matcher".to_owned(), json!("*"));
+    for (event, matcher) in harness.events() {
+        let hook = json!({"type": "command", "command": harness.command(), "timeout": harness.timeout()});
+        let mut entry = json!({"hooks": [hook]});
+        if let (Some(matcher), Some(entry)) = (matcher, entry.as_object_mut()) {
+            entry.insert("matcher".to_owned(), json!(matcher));
         }
         if let Some(list) = hooks.entry(event).or_insert_with(|| json!([])).as_array_mut() {
             list.push(entry);
@@ -111,12 +162,12 @@ fn with_hooks(settings: Value) -> Value {
 }
 
 /// The settings without the hooks, and without what is empty then.
-fn without_hooks(mut settings: Value) -> Value {
+fn without_hooks(harness: Harness, mut settings: Value) -> Value {
     let Some(hooks) = settings.get_mut("hooks").and_then(Value::as_object_mut) else { return settings };
     for list in hooks.values_mut().filter_map(Value::as_array_mut) {
         for entry in list.iter_mut() {
             if let Some(own) = entry.get_mut("hooks").and_then(Value::as_array_mut) {
-                own.retain(|hook| !is_own(hook));
+                own.retain(|hook| !is_own(harness, hook));
             }
         }
         list.retain(|entry| entry.get("hooks").and_then(Value::as_array).is_none_or(|own| !own.is_empty()));
@@ -153,10 +204,33 @@ fn difference(old: &str, new: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::hook::Harness;
 
     fn args(path: &Path, yes: bool) -> SettingsArgs {
-        SettingsArgs { harness: Harness::ClaudeCode, yes, settings: Some(path.to_owned()) }
+        of(Harness::ClaudeCode, path, yes)
+    }
+
+    fn of(harness: Harness, path: &Path, yes: bool) -> SettingsArgs {
+        SettingsArgs { harness, yes, settings: Some(path.to_owned()) }
+    }
+
+    #[test]
+    fn each_harness_has_its_own_form() {
+        let folder = tempfile::tempdir().unwrap();
+        for (harness, tool, timeout) in
+            [(Harness::Codex, "PreToolUse", 5), (Harness::Gemini, "BeforeTool", 5000)]
+        {
+            let path = folder.path().join(harness.command());
+            let others = json!({"hooks": {tool: [{"hooks": [{"type": "command", "command": "mine"}]}], "disabled": ["x"]}});
+            fs::write(&path, others.to_string()).unwrap();
+            install(&of(harness, &path, true)).unwrap();
+            let written: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+            let hook = json!({"type": "command", "command": harness.command(), "timeout": timeout});
+            assert_eq!(written["hooks"][tool][1], json!({"hooks": [hook]}));
+            assert_eq!(written["hooks"].as_object().unwrap().len(), 4);
+            remove(&of(harness, &path, true)).unwrap();
+            let written: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+            assert_eq!(written, others);
+        }
     }
 
     #[test]
@@ -168,7 +242,7 @@ mod tests {
         assert_eq!(install(&args(&path, true)).unwrap(), exit::DONE);
         let written: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
         for (event, _) in claude_code::EVENTS {
-            assert_eq!(written["hooks"][event][0]["hooks"][0]["command"], COMMAND);
+            assert_eq!(written["hooks"][event][0]["hooks"][0]["command"], Harness::ClaudeCode.command());
         }
         assert_eq!(install(&args(&path, false)).unwrap(), exit::DONE, "nothing to do");
         assert_eq!(remove(&args(&path, true)).unwrap(), exit::DONE);

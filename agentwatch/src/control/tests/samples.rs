@@ -256,13 +256,26 @@ fn tool_request() -> Value {
         ToolBody::End(end),
         ToolBody::Done { text: Some("all done".into()), subagent: None },
         ToolBody::Over {},
+        ToolBody::RelayBegin {
+            tool: tool_call(),
+            harness_id: Some("toolu_01".into()),
+            ended: vec!["mcp-77-1".into()],
+        },
+        ToolBody::RelayEnd { id: "mcp-77-1".into() },
     ];
     let fields = bodies.iter().flat_map(|body| to_value(body).unwrap().as_object().unwrap().clone());
     Value::Object(fields.collect())
 }
 
 fn tool_call() -> ToolCall {
-    ToolCall { id: "toolu_01".into(), name: "Bash".into(), input: serde_json::json!({"command": "ls"}) }
+    let input = serde_json::json!({"command": "ls"});
+    ToolCall {
+        id: "toolu_01".into(),
+        name: "Bash".into(),
+        digest: Some(digest(&input)),
+        input,
+        counted: true,
+    }
 }
 
 fn intent_check() -> IntentCheckView {
