@@ -47,6 +47,8 @@ fn script(dir: &Path) -> Script {
                 ),
                 shell(format!("(sleep 0.2; echo late > {}) > /dev/null 2>&1 &", path("late"))),
                 call("Bash", json!({"command": format!("python3 -c '{server}'"), "run_in_background": true})),
+                // Longer than what a hook tells of it.
+                shell(format!("cat > {} <<'END'\n{}END", path("long"), "a line\n".repeat(3_000))),
             ]),
             turn(vec![call(
                 "Agent",
@@ -107,6 +109,7 @@ fn each_effect_of_claude_code_has_its_tool_call() -> Result<()> {
             ("b-dir", tool_use_id(0, 1), CallBy::Process),
             ("written", tool_use_id(0, 2), CallBy::Target),
             ("late", tool_use_id(1, 1), CallBy::Process),
+            ("long", tool_use_id(1, 3), CallBy::Process),
             ("errand", tool_use_id_of(0, 0, 0), CallBy::Process),
         ] {
             let call = call_of(&run, &dir.path().join(name))?;

@@ -84,11 +84,11 @@ fn success(id: String, response: Option<&Value>) -> End {
     }
 }
 
-/// Of a tool's input what is told.
+/// Of a tool's input what is told. What is cut is not marked: it is looked for in what the tool runs.
 pub(super) fn told(input: Option<&Value>) -> Map<String, Value> {
     let field = |key: &&str| {
         let text = input?.get(*key)?.as_str()?;
-        Some(((*key).to_owned(), Value::String(beginning(text, INPUT_CHARS))))
+        Some(((*key).to_owned(), Value::String(text.chars().take(INPUT_CHARS).collect())))
     };
     KEYS.iter().filter_map(field).collect()
 }
@@ -129,6 +129,14 @@ mod tests {
             body(&json!({"hook_event_name": "SessionEnd", "reason": "other"})),
             Some(ToolBody::Over {})
         );
+    }
+
+    #[test]
+    fn a_long_command_is_told_as_it_begins() {
+        let command = format!("cat > a <<END\n{}\nEND", "x".repeat(2 * INPUT_CHARS));
+        let told = told(Some(&json!({"command": command})));
+        let told = told["command"].as_str().unwrap();
+        assert!(told.len() == INPUT_CHARS && command.starts_with(told));
     }
 
     #[test]
