@@ -92,7 +92,7 @@ pub struct NestedKey {
     pub inner: u32,
 }
 
-/// Key of the map `LOSSES`; the value counts.
+/// Key of the maps `LOSSES` and `LOSSES_TOLD`; the value counts.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LossKey {
@@ -196,10 +196,12 @@ pub mod control {
     pub const LEARNS: u32 = 13;
     /// 1 once a file was put into `WRITTEN`: before, nobody looks there.
     pub const ANY_WRITTEN: u32 = 14;
+    /// How many of [`LOSSES_UNATTRIBUTED`] a daemon told of. Only the daemon writes it.
+    pub const LOSSES_UNATTRIBUTED_TOLD: u32 = 15;
     /// How far the version of a policy is shifted in [`POLICY`].
     pub const POLICY_SHIFT: u32 = 8;
     /// Entries of the array.
-    pub const LEN: u32 = 15;
+    pub const LEN: u32 = 16;
 }
 
 /// By what the daemon is woken: values of [`control::READER_WAITS`]. Whoever wakes it sets it to [`wake::AWAKE`].

@@ -61,6 +61,10 @@ pub static SOURCES: HashMap<u64, u32> = HashMap::pinned(limits::SOURCES, 0);
 /// Losses that the daemon has not reported yet.
 #[map]
 pub static LOSSES: HashMap<LossKey, u64> = HashMap::pinned(limits::LOSS_KEYS, 0);
+/// How much of each loss was told. The daemon's own: kept here, it lives as long as what it speaks of, and the next daemon
+/// finds it whatever its state folder is.
+#[map]
+pub static LOSSES_TOLD: HashMap<LossKey, u64> = HashMap::pinned(limits::LOSS_KEYS, BPF_F_NO_PREALLOC);
 /// Single words that both sides read and write: see [`control`].
 #[map]
 pub static CONTROL: Array<u64> = Array::pinned(control::LEN, 0);

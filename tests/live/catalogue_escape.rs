@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -15,6 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal};
 use tests::compare::json_lines;
 use tests::daemon::{Daemon, PATIENCE, Shared};
+use tests::gate::Gate;
 use tests::session::{SessionRun, act_outside, act_words, wait, work_dir};
 use tests::tries::tried;
 
@@ -216,18 +216,19 @@ fn while_the_daemon_stands_still_rules_hold() -> Result<()> {
     Shared::with(|daemon| {
         protected()?;
         let dir = work_dir()?;
-        let gate = dir.path().join("gate");
-        ensure!(Command::new("mkfifo").arg(&gate).status()?.success(), "no fifo");
+        let mut gate = Gate::new(dir.path())?;
         let load =
             ["load", "--op", "create-unlink", "--files", "20000", "--distinct", "20000", "--rate", "max"];
         let load = act_words(dir.path(), &load).join(" ".as_ref()).to_string_lossy().into_owned();
-        let script = format!("read go < {}; rm {FILE}; {load}; rm {FILE}; true", gate.display());
+        let script = format!("{}; rm {FILE}; {load}; rm {FILE}; true", gate.wait());
         let mut command = daemon.exec_as("strict", ["sh", "-c", &script]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let started = daemon.wait_for("the session", |event| event.kind == Kind::SessionStart)?;
+        // Once the command runs, nobody waits for the daemon's answer any more.
+        let started = daemon
+            .wait_for("the command", |event| event.kind == Kind::ProcessExec && &*event.agent == "strict")?;
         let session = started.last().map(|event| event.session.clone()).context("no session")?;
         let stopped = Stopped::new(daemon)?;
-        writeln!(fs::OpenOptions::new().write(true).open(&gate)?, "go")?;
+        gate.open()?;
         ensure!(wait(&mut child)?.success(), "the session failed");
         ensure!(Path::new(FILE).exists(), "it was removed while the daemon stood still");
         drop(stopped);

@@ -347,7 +347,7 @@ fn run_after(daemon: &mut Daemon, script: &str, mark: &str, writer: &SessionRun)
 
 #[test]
 fn what_was_left_behind_is_known_over_restarts_of_daemon_and_host() -> Result<()> {
-    let machine = Shared::none()?;
+    let machine = Shared::apart()?;
     let place = Place::new()?;
     let folder = Folder::new()?;
     let script = folder.path("job.sh");

@@ -20,6 +20,7 @@ mod guards;
 mod handed;
 mod intents;
 mod load;
+mod losses;
 mod mcp;
 mod names;
 mod nested;
@@ -34,6 +35,7 @@ mod properties;
 mod recognition;
 mod restarts;
 mod sockets;
+mod standing;
 mod unloaded;
 
 use anyhow::Result;

@@ -1,7 +1,6 @@
 //! Sessions inside sessions: what begins inside another is held to the rules of both, however it begins.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -9,6 +8,7 @@ use agentwatch::event::{Event, Kind, Verdict};
 use anyhow::{Context as _, Result, ensure};
 use tests::compare::json_lines;
 use tests::daemon::Daemon;
+use tests::gate::Gate;
 use tests::policy::{apply, with_policy};
 use tests::session::{SessionRun, wait, work_dir};
 
@@ -117,10 +117,8 @@ fn what_is_inside_a_session_is_held_to_the_rules_of_both() -> Result<()> {
 fn a_policy_that_comes_later_holds_for_what_is_inside_too() -> Result<()> {
     with_files("observe", |daemon, dir| {
         let shell = program(dir, "/bin/sh", "aw-seen")?;
-        let gate = dir.join("gate");
-        let made = Command::new("mkfifo").arg(&gate).status()?;
-        ensure!(made.success(), "no fifo");
-        let inside = format!("read go < {}; cat {FOLDER}/outer; true", gate.display());
+        let mut gate = Gate::new(dir)?;
+        let inside = format!("{}; cat {FOLDER}/outer; true", gate.wait());
         let script = format!("{} -c '{inside}'; true", shell.display());
         let mut command = daemon.exec_as("outer", ["sh", "-c", &script]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
@@ -130,7 +128,7 @@ fn a_policy_that_comes_later_holds_for_what_is_inside_too() -> Result<()> {
         ensure!(modes(daemon)? == pairs(&[("outer", "observe"), ("seen", "observe")]));
         apply(daemon, &policy("enforce"))?;
         ensure!(modes(daemon)? == pairs(&[("outer", "enforce"), ("seen", "enforce")]), "what it is held to");
-        writeln!(fs::OpenOptions::new().write(true).open(&gate)?, "go")?;
+        gate.open()?;
         wait(&mut child)?;
         let events = daemon.wait_for("the end of the outer session", |event| {
             event.kind == Kind::SessionEnd && &*event.agent == "outer"

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::log::LogFollower;
 use crate::session::{ActRun, SessionRun, act_words, contents, truth, wait, work_dir};
+use crate::watchdog::{self, Watched};
 
 /// How long anything may take: an emulated machine with one busy CPU is slow.
 pub const PATIENCE: Duration = Duration::from_secs(300);
@@ -75,6 +76,7 @@ pub struct Shared {
     machine: MutexGuard<'static, Option<Daemon>>,
     /// What the test leaves in the kernel is not for others.
     removes: bool,
+    _watched: Watched,
 }
 
 impl Shared {
@@ -84,6 +86,7 @@ impl Shared {
     /// If it does not start, and whatever `test` gives. A daemon that then does not answer is left.
     pub fn with(test: impl FnOnce(&mut Daemon) -> Result<()>) -> Result<()> {
         let mut machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+        let _watched = watchdog::watch();
         let mut daemon = match machine.take() {
             Some(daemon) => daemon,
             None => Daemon::start(&Place::new()?)?,
@@ -102,14 +105,14 @@ impl Shared {
     /// If the shared daemon does not stop as it must.
     pub fn apart() -> Result<Self> {
         let mut machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+        let watched = watchdog::watch();
         if let Some(daemon) = machine.take() {
             daemon.stop()?;
         }
-        Ok(Self { machine, removes: false })
+        Ok(Self { machine, removes: false, _watched: watched })
     }
 
-    /// The same for a test that begins with nothing of agentwatch in the kernel, and leaves nothing there: losses that
-    /// its daemons told of, for one, which a daemon with another state folder would tell again.
+    /// The same for a test that begins with nothing of agentwatch in the kernel, and leaves nothing there.
     ///
     /// # Errors
     /// As [`Self::apart`], and if its programs cannot be removed.

@@ -1,6 +1,6 @@
 //! Losses: counted by the kernel where they happen, told here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use agentwatch_common::{
     kind::{LossReason, RecordKind},
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     kernel::{
-        self,
+        self, KernelError,
         maps::{Maps, Shared},
         skips::Programs,
     },
@@ -22,6 +22,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Losses {
     told: HashMap<LossKey, u64>,
+    /// Those of [`Self::told`] that the kernel's table does not have yet.
+    unnoted: HashSet<LossKey>,
     unattributed_told: u64,
     /// What was told of programs that the kernel skipped.
     skips_told: BTreeMap<String, u64>,
@@ -41,11 +43,30 @@ pub struct Loss {
 }
 
 impl Losses {
-    /// What the kernel counted since the last call. Where an earlier daemon was killed between telling and noting
-    /// that it told, it is told twice, so that nothing is missing.
+    /// Goes on with what earlier daemons told of the same counters: what they counted since is still to be told.
+    /// `skips` is what the last of them kept of the programs that were skipped.
+    #[must_use]
+    pub fn after(maps: &Maps, skips: Option<Skips>) -> Self {
+        Self {
+            told: maps.told_losses().collect(),
+            unattributed_told: maps.word(control::LOSSES_UNATTRIBUTED_TOLD).unwrap_or(0),
+            skips_told: skips
+                .filter(|skips| skips.build == kernel::build_id())
+                .map(|skips| skips.told)
+                .unwrap_or_default(),
+            ..Self::default()
+        }
+    }
+
+    /// What the kernel counted since the last call.
     pub fn collect(&mut self, maps: &Maps) -> Vec<Loss> {
+        let counted = maps.losses.iter().flatten().map(|(Shared(key), count)| (key, count));
+        self.news(counted, maps.word(control::LOSSES_UNATTRIBUTED).unwrap_or(0))
+    }
+
+    fn news(&mut self, counted: impl Iterator<Item = (LossKey, u64)>, unattributed: u64) -> Vec<Loss> {
         let mut found = Vec::new();
-        for (Shared(key), count) in maps.losses.iter().flatten() {
+        for (key, count) in counted {
             // Nobody misses what the self-test did.
             if key.session == SESSION {
                 continue;
@@ -54,9 +75,9 @@ impl Losses {
             if count > *told {
                 found.push(Loss { key, count: count - *told, reason: reason(key) });
                 *told = count;
+                self.unnoted.insert(key);
             }
         }
-        let unattributed = maps.word(control::LOSSES_UNATTRIBUTED).unwrap_or(0);
         if unattributed > self.unattributed_told {
             let count = unattributed - self.unattributed_told;
             found.push(Loss { key: LossKey::default(), count, reason: "ring_full" });
@@ -64,6 +85,20 @@ impl Losses {
         }
         self.total += found.iter().map(|loss| loss.count).sum::<u64>();
         found
+    }
+
+    /// Notes beside the counters what was told, once it is in the log. Where a daemon is killed between the two, the next
+    /// tells it again, so that nothing is missing.
+    ///
+    /// # Errors
+    /// The kernel has no room for it: what is left is tried the next time.
+    pub fn note(&mut self, maps: &mut Maps) -> Result<(), KernelError> {
+        maps.set_word(control::LOSSES_UNATTRIBUTED_TOLD, self.unattributed_told)?;
+        while let Some(key) = self.unnoted.iter().next().copied() {
+            maps.note_told(key, self.told.get(&key).copied().unwrap_or(0))?;
+            self.unnoted.remove(&key);
+        }
+        Ok(())
     }
 
     /// What was not told yet of how often programs were skipped: each with the number since the last call.
@@ -87,58 +122,19 @@ impl Losses {
         found
     }
 
-    /// Goes on with what an earlier daemon told of the same counters: what they counted since is still to be told.
+    /// What was told so far of programs that were skipped, for a daemon that comes after this one.
     #[must_use]
-    pub fn after(earlier: Option<Told>) -> Self {
-        let Some(told) = earlier.filter(|told| told.build == kernel::build_id()) else {
-            return Self::default();
-        };
-        let counters = told.counters.into_iter().map(|one| {
-            (LossKey { session: one.session, kind: one.kind, reason: one.reason, pad: 0 }, one.count)
-        });
-        Self {
-            told: counters.collect(),
-            unattributed_told: told.unattributed,
-            skips_told: told.skips,
-            total: 0,
-        }
-    }
-
-    /// What was told so far, for a daemon that comes after this one.
-    #[must_use]
-    pub fn told(&self) -> Told {
-        let counters = self.told.iter().map(|(key, count)| Counter {
-            session: key.session,
-            kind: key.kind,
-            reason: key.reason,
-            count: *count,
-        });
-        Told {
-            build: kernel::build_id().to_owned(),
-            unattributed: self.unattributed_told,
-            skips: self.skips_told.clone(),
-            counters: counters.collect(),
-        }
+    pub fn skips(&self) -> Skips {
+        Skips { build: kernel::build_id().to_owned(), told: self.skips_told.clone() }
     }
 }
 
-/// What was told of the kernel's counters, over a restart of the daemon.
+/// What was told of skipped programs, over a restart of the daemon.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Told {
-    /// The build whose counters these are: another one has its own, which begin at zero.
+pub struct Skips {
+    /// The build whose programs these are: another one has its own.
     build: String,
-    unattributed: u64,
-    #[serde(default)]
-    skips: BTreeMap<String, u64>,
-    counters: Vec<Counter>,
-}
-
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Counter {
-    session: u64,
-    kind: u16,
-    reason: u16,
-    count: u64,
+    told: BTreeMap<String, u64>,
 }
 
 /// Whether the daemon's picture of processes may be wrong after this.
@@ -169,19 +165,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_told_is_told_once_over_a_restart() {
-        let key = LossKey { session: 7, kind: RecordKind::Exit.raw(), reason: 1, pad: 0 };
-        let mut first =
-            Losses { told: HashMap::from([(key, 12)]), unattributed_told: 3, total: 15, ..Losses::default() };
+    fn what_was_told_is_told_once() {
+        let key = |session| LossKey { session, kind: RecordKind::Exit.raw(), reason: 1, pad: 0 };
+        let mut losses =
+            Losses { told: HashMap::from([(key(7), 12)]), unattributed_told: 3, ..Losses::default() };
+        assert_eq!(losses.news([(key(7), 12), (key(SESSION), 9)].into_iter(), 3), []);
+        assert!(losses.unnoted.is_empty(), "nothing is new");
+        let told = losses.news([(key(7), 14), (key(8), 1)].into_iter(), 5);
+        assert_eq!(
+            told.iter().map(|loss| (loss.key.session, loss.count)).collect::<Vec<_>>(),
+            [(7, 2), (8, 1), (0, 2)]
+        );
+        assert_eq!(losses.unnoted, HashSet::from([key(7), key(8)]));
+        assert_eq!(losses.total, 5);
+    }
+
+    #[test]
+    fn skips_are_told_once_over_a_restart() {
+        let mut first = Losses::default();
         assert_eq!(first.news_of_skips([("change_cwd", 4)].into_iter()), [("change_cwd", 4)]);
-        let text = serde_json::to_string(&first.told()).unwrap();
-        let mut second = Losses::after(Some(serde_json::from_str(&text).unwrap()));
+        let text = serde_json::to_string(&first.skips()).unwrap();
+        let kept: Skips = serde_json::from_str(&text).unwrap();
+        let mut second = Losses { skips_told: kept.told, ..Losses::default() };
         assert_eq!(second.news_of_skips([("change_cwd", 4)].into_iter()), []);
         assert_eq!(second.news_of_skips([("change_cwd", 6)].into_iter()), [("change_cwd", 2)]);
         assert_eq!(second.total, 2);
-        assert_eq!((second.told, second.unattributed_told), (first.told, 3));
-        let other = Told { build: "another".into(), ..serde_json::from_str(&text).unwrap() };
-        assert!(Losses::after(Some(other)).told.is_empty(), "its counters begin at zero");
-        assert!(Losses::after(None).told.is_empty());
     }
 }

@@ -268,9 +268,12 @@ impl Daemon {
         let boot_id = Arc::clone(&self.state.host.boot_id);
         // First the events, then the note that they were told: what is told twice is better than what is not.
         let saved = self.log.flush().map_err(|error| error.to_string()).and_then(|()| {
-            let (sessions, losses) = (self.state.sessions.saved(), self.losses.told());
+            if let Err(error) = self.losses.note(&mut self.maps) {
+                self.pipeline.warn_once(&format!("losses may be told again by the next daemon: {error}"));
+            }
+            let (sessions, skips) = (self.state.sessions.saved(), self.losses.skips());
             let intents = self.state.intents.saved();
-            saved::write(&self.paths.state, &boot_id, &sessions, &intents, &losses).map_err(|error| {
+            saved::write(&self.paths.state, &boot_id, &sessions, &intents, &skips).map_err(|error| {
                 format!("cannot save the sessions under `{}`: {error}", self.paths.state.display())
             })
         });

@@ -4,7 +4,7 @@ use std::{fs, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::losses::Told;
+use super::losses::Skips;
 use crate::{attribution::Saved, intent::Declared};
 
 /// The file.
@@ -25,9 +25,9 @@ pub struct Earlier {
     /// What was declared for them.
     #[serde(default)]
     pub intents: Vec<Declared>,
-    /// The losses that it told of.
+    /// The skipped programs that it told of.
     #[serde(default)]
-    pub losses: Option<Told>,
+    pub skips: Option<Skips>,
 }
 
 #[derive(Debug, Serialize)]
@@ -35,7 +35,7 @@ struct ToStore<'a> {
     boot_id: &'a str,
     sessions: &'a [Saved],
     intents: &'a [Declared],
-    losses: &'a Told,
+    skips: &'a Skips,
 }
 
 /// Writes the sessions, whole or not at all.
@@ -47,9 +47,9 @@ pub fn write(
     boot_id: &str,
     sessions: &[Saved],
     intents: &[Declared],
-    losses: &Told,
+    skips: &Skips,
 ) -> io::Result<()> {
-    let text = serde_json::to_vec(&ToStore { boot_id, sessions, intents, losses })?;
+    let text = serde_json::to_vec(&ToStore { boot_id, sessions, intents, skips })?;
     let partial = state.join(format!("{NAME}.partial"));
     fs::write(&partial, text)?;
     fs::rename(partial, state.join(NAME))

@@ -240,7 +240,7 @@ impl Daemon {
         let facts = Box::new(RunningHost::new(maps.sessions_again()?));
         let mut state = Attribution::new(host, Arc::clone(&loaded.table), facts);
         let earlier = saved::read(&options.paths.state, &state.host.boot_id);
-        let losses = Losses::after(earlier.losses.filter(|_| taken_over));
+        let losses = Losses::after(&maps, earlier.skips.filter(|_| taken_over));
         let lost = state.intents.restore(earlier.intents, &loaded.policy);
         if lost > 0 {
             tracing::warn!(

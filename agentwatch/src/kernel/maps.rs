@@ -88,6 +88,8 @@ pub struct Maps {
     sources: Table<u64, u32>,
     /// Losses.
     pub losses: Table<Shared<LossKey>, u64>,
+    /// What of them was told.
+    losses_told: Table<Shared<LossKey>, u64>,
     /// Single words.
     control: Array<MapData, u64>,
     /// Numbers of the agents that the automaton names.
@@ -114,6 +116,7 @@ impl Maps {
             written: hash(dir, "WRITTEN")?,
             sources: hash(dir, "SOURCES")?,
             losses: hash(dir, "LOSSES")?,
+            losses_told: hash(dir, "LOSSES_TOLD")?,
             control: array(dir, "CONTROL")?,
             agent_numbers: array(dir, "AGENT_NUMBERS")?,
             automaton: array(dir, "AUTOMATON")?,
@@ -182,6 +185,20 @@ impl Maps {
             set.map_err(|source| KernelError::Map { name: "SOURCES", source })?;
         }
         Ok(())
+    }
+
+    /// What was told of losses, whichever daemon told it.
+    pub fn told_losses(&self) -> impl Iterator<Item = (LossKey, u64)> {
+        self.losses_told.iter().flatten().map(|(Shared(key), count)| (key, count))
+    }
+
+    /// Notes how much of a loss was told.
+    ///
+    /// # Errors
+    /// The kernel refused, for want of room.
+    pub fn note_told(&mut self, key: LossKey, count: u64) -> Result<(), KernelError> {
+        let set = self.losses_told.insert(Shared(key), count, 0);
+        set.map_err(|source| KernelError::Map { name: "LOSSES_TOLD", source })
     }
 
     /// Says by what sessions inside others are judged.

@@ -4,7 +4,6 @@
 //! run: before and between other tests they would have the shared daemon's programs checked anew as well.
 
 mod adoption;
-mod losses;
 mod older;
 mod selftest;
 mod start;

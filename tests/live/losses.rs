@@ -69,7 +69,7 @@ fn wait_until_events_find_no_room(place: &Place) -> Result<()> {
 #[test]
 fn a_disk_that_fills_and_has_room_again_costs_only_what_is_counted() -> Result<()> {
     const LOAD: [&str; 7] = ["load", "--op", "create-unlink", "--files", "8000", "--distinct", "8000"];
-    let _machine = Shared::none()?;
+    let _machine = Shared::apart()?;
     let place = Place::new()?;
     let disk = SmallDisk::mount(place.state())?;
     let mut daemon = Daemon::start(&place)?;
@@ -107,7 +107,7 @@ fn a_disk_that_fills_and_has_room_again_costs_only_what_is_counted() -> Result<(
 
 #[test]
 fn what_is_lost_while_no_daemon_runs_is_told_once_by_the_next() -> Result<()> {
-    let _machine = Shared::none()?;
+    let _machine = Shared::apart()?;
     let place = Place::new()?;
     let mut daemon = Daemon::start(&place)?;
     let dir = work_dir()?;
