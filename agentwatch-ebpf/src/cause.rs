@@ -10,11 +10,7 @@ use agentwatch_common::{
     maps::{SESSION_OF_SELF_TEST, WrittenEntry, control, source},
     record::CauseBody,
 };
-use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_kernel_str},
-    macros::lsm,
-    programs::LsmContext,
-};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_kernel_str};
 
 use crate::{
     file::FMODE_EXEC,
@@ -50,55 +46,39 @@ pub fn note_written<A: Access>(member: &Member, place: Place<A>) {
     }
 }
 
-/// `fs/exec.c`, `search_binary_handler()`: `int bprm_check_security(struct linux_binprm *bprm)`, since 2.6.
-///
-/// Once for the file that was named, and once more for each interpreter that it leads to: a script's own process is found
-/// here. Where the kernel then finds that it is no program, whoever asked interprets it.
-#[lsm(hook = "bprm_check_security")]
-pub fn cause_exec(ctx: LsmContext) -> i32 {
-    if control_word(control::ANY_WRITTEN) == 0 {
-        return 0;
+/// Who is outside starts a program: once for the file that was named, and once more for each interpreter that it leads
+/// to, so that a script's own process is found here. Where the kernel then finds that it is no program, whoever asked
+/// interprets it.
+#[inline(never)]
+pub fn on_start(bprm: Task) {
+    if control_word(control::ANY_WRITTEN) != 0 {
+        // SAFETY: a typed argument (see `field!`).
+        let file = unsafe { field!(bprm, binprm_file, Task) };
+        look(Place::of_file(file), CauseBy::Exec);
     }
-    let bprm: Task = ctx.arg(0);
-    // SAFETY: a typed argument (see `field!`).
-    let file = unsafe { field!(bprm, binprm_file, Task) };
-    look(Place::of_file(file), CauseBy::Exec);
-    0
 }
 
-/// `security/security.c`, `security_mmap_file()`, since 2.6.39:
-/// `int mmap_file(struct file *file, unsigned long reqprot, unsigned long prot, unsigned long flags)`.
-#[lsm(hook = "mmap_file")]
-pub fn cause_load(ctx: LsmContext) -> i32 {
-    const PROT_EXEC: u64 = 4;
-    let file: Address = ctx.arg(0);
-    let prot: u64 = ctx.arg(2);
-    if file.is_null() || prot & PROT_EXEC == 0 || control_word(control::ANY_WRITTEN) == 0 {
-        return 0;
+/// Who is outside maps code.
+#[inline(never)]
+pub fn on_map(file: Address) {
+    if control_word(control::ANY_WRITTEN) != 0 {
+        look(Place::read(file.wrapping_add(offset!(file_f_path))), CauseBy::Load);
     }
-    look(Place::read(file.wrapping_add(offset!(file_f_path))), CauseBy::Load);
-    0
 }
 
-/// `fs/open.c`, `do_dentry_open()`: `int file_open(struct file *file)`, since 3.5 (as `dentry_open`), this
-/// form since 4.18.
-///
-/// What an interpreter opens to read it, it may run. What sessions open to write is remembered by
-/// [`crate::file::file_open`].
-#[lsm(hook = "file_open")]
-pub fn cause_read(ctx: LsmContext) -> i32 {
+/// Who is outside opens a file: what an interpreter opens to read it, it may run. What sessions open to write is remembered
+/// by [`note_written`].
+#[inline(never)]
+pub fn on_open(file: Task) {
     const O_ACCMODE: u32 = 3;
     if control_word(control::ANY_WRITTEN) == 0 {
-        return 0;
+        return;
     }
-    let file: Task = ctx.arg(0);
     // SAFETY: a typed argument (see `field!`).
     let flags = unsafe { field!(file, file_f_flags, u32) };
-    if flags & (FMODE_EXEC | O_ACCMODE) != 0 {
-        return 0;
+    if flags & (FMODE_EXEC | O_ACCMODE) == 0 {
+        look(Place::of_file(file), CauseBy::Read);
     }
-    look(Place::of_file(file), CauseBy::Read);
-    0
 }
 
 /// Looks whether a session left a file behind that is used now. This is all that most pay for.
@@ -112,13 +92,12 @@ fn look<A: Access>(place: Place<A>, by: CauseBy) {
     }
 }
 
-/// A process uses what a session left behind. One that is in a session is told of there; process 1 makes all others, and is
-/// never anybody's.
+/// A process outside uses what a session left behind. Process 1 makes all others, and is never anybody's.
 #[inline(never)]
 fn use_of(place: Place, written: &WrittenEntry, by: CauseBy) {
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let task = current_task();
-    if pid <= 1 || Member::current().is_some() {
+    if pid <= 1 {
         return;
     }
     if by.raw() == CauseBy::Read.raw() && !interprets(task, place) {

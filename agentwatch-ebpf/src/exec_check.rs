@@ -4,7 +4,8 @@ use agentwatch_common::{kind::RecordKind, rules::op};
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 
 use crate::{
-    file::{Facts, begin, look_at_file},
+    cause,
+    file::{Facts, OUTSIDE, begin, look_at_file},
     judge::{Court, Judgement, bit},
     kernel::{Address, field, offset},
     path::{self, Place},
@@ -18,8 +19,19 @@ use crate::{
 /// gone yet.
 #[lsm(hook = "bprm_check_security")]
 pub fn exec_check(ctx: LsmContext) -> i32 {
-    let Some(member) = Member::current() else { return 0 };
     let bprm: Task = ctx.arg(0);
+    let outcome = started(bprm);
+    if outcome == OUTSIDE {
+        cause::on_start(bprm);
+        return 0;
+    }
+    outcome
+}
+
+/// A program is started by a process of a session; else [`OUTSIDE`].
+#[inline(never)]
+fn started(bprm: Task) -> i32 {
+    let Some(member) = Member::current() else { return OUTSIDE };
     // SAFETY: a typed argument (see `field!`).
     let (file, filename, interp) = unsafe {
         (
@@ -49,7 +61,18 @@ pub fn exec_map(ctx: LsmContext) -> i32 {
     if file.is_null() || prot & PROT_EXEC == 0 {
         return 0;
     }
-    let Some(member) = Member::current() else { return 0 };
+    let outcome = mapped(file);
+    if outcome == OUTSIDE {
+        cause::on_map(file);
+        return 0;
+    }
+    outcome
+}
+
+/// Code is mapped by a process of a session; else [`OUTSIDE`].
+#[inline(never)]
+fn mapped(file: Address) -> i32 {
+    let Some(member) = Member::current() else { return OUTSIDE };
     judge_file(&member, file, RecordKind::FileMap, [0, bit(op::EXEC)]).carry_out()
 }
 

@@ -50,8 +50,22 @@ impl Facts {
 /// form since 4.18. io_uring and odd system calls pass it too. `O_PATH` does not.
 #[lsm(hook = "file_open")]
 pub fn file_open(ctx: LsmContext) -> i32 {
-    let Some(member) = Member::current() else { return 0 };
     let file: Task = ctx.arg(0);
+    let outcome = opened(file);
+    if outcome == OUTSIDE {
+        cause::on_open(file);
+        return 0;
+    }
+    outcome
+}
+
+/// In the place of what a hook returns: no session's process acts. What then looks for causes has the stack for itself.
+pub const OUTSIDE: i32 = 1;
+
+/// A file is opened by a process of a session; else [`OUTSIDE`].
+#[inline(never)]
+fn opened(file: Task) -> i32 {
+    let Some(member) = Member::current() else { return OUTSIDE };
     // SAFETY: a typed argument (see `field!`).
     let flags = unsafe { field!(file, file_f_flags, u32) };
     if flags & FMODE_EXEC != 0 {

@@ -12,8 +12,6 @@ use crate::{
 pub const RULES: &str = "rules";
 /// Name of the ability to learn what sessions are told that names stand for.
 pub const LEARNING: &str = "names as sessions are told them";
-/// Name of the ability to tell who uses what a session left behind. Like all that finds sessions, no rule rests on it.
-pub const BY_CAUSE: &str = "sessions by cause";
 
 /// How well something works here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -1,6 +1,6 @@
 //! Every kernel program: on what it hangs, and what is lost without it.
 
-use super::ability::{BY_CAUSE, LEARNING};
+use super::ability::LEARNING;
 
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +50,6 @@ pub const PROBES: &[Probe] = &[
     Probe { required: true, ..lsm("process_gone", "task_free", "process.exit") },
     tracepoint("process_fork", "sched_wakeup_new", "process.fork", true),
     lsm("process_room", "task_alloc", "refusal of children that cannot be followed"),
-    lsm("cause_exec", "bprm_check_security", BY_CAUSE),
-    lsm("cause_load", "mmap_file", BY_CAUSE),
-    lsm("cause_read", "file_open", BY_CAUSE),
     lsm("file_open", "file_open", "file.open"),
     lsm("file_receive", "file_receive", "file.receive"),
     lsm("file_create", "path_mknod", "file.create"),
