@@ -237,6 +237,8 @@ impl Attribution {
             let command = String::from_utf8_lossy(command);
             if let Some(call) = self.calls.claim(header.session, process.parent, &command, at_ns) {
                 process.call = Some(call);
+                // What another call named has no say in this one.
+                process.named = false;
                 return true;
             }
         }

@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-pub use self::outcome::{Tally, is_told};
+use self::outcome::Tally;
 pub use self::text::{beginning, in_short};
 use crate::{
     control::{
@@ -170,13 +170,14 @@ impl Calls {
             of.turn_to(begin.prompt_id.as_deref().map(short));
         }
         let tool = &begin.tool;
-        of.calls.retain(|one| *one.whose.id != *tool.id);
+        let id = short(&tool.id);
+        of.calls.retain(|one| one.whose.id != id);
         if of.calls.len() >= KEPT_MAX {
             of.calls.pop_front();
         }
         let input = text::of_input(&tool.input);
         let whose = Arc::new(CallRef {
-            id: short(&tool.id),
+            id,
             name: short(&tool.name),
             parent: begin.subagent.as_deref().and_then(|agent| of.parent_of(agent, now_ns)),
             prompt: of.prompt.id.clone(),
@@ -203,7 +204,8 @@ impl Calls {
     /// A call is over. What its processes go on to do is still its own. Nothing where it is not known, or was over before.
     pub fn end(&mut self, session: u64, end: &End, now_ns: u64) -> Option<Ended> {
         let of = self.by_session.get_mut(&session)?;
-        let call = of.calls.iter_mut().find(|one| *one.whose.id == *end.id && one.ended_ns.is_none())?;
+        let id = short(&end.id);
+        let call = of.calls.iter_mut().find(|one| one.whose.id == id && one.ended_ns.is_none())?;
         call.ended_ns = Some(now_ns);
         let ended = call.ended();
         if let Some(agent) = &end.subagent {
@@ -231,14 +233,16 @@ impl Calls {
         at_ns: u64,
     ) -> Option<Arc<CallRef>> {
         let of = self.by_session.get_mut(&session)?;
-        if text::is_hook(command) {
+        let squeezed = text::squeezed(command);
+        // The harness's own, unless it is a tool that was told to run that.
+        let runs_hook = |call: &Call| call.command.as_deref().is_some_and(text::is_hook);
+        if text::is_hook(&squeezed) && !of.calls.iter().any(|call| call.is_open(at_ns) && runs_hook(call)) {
             return None;
         }
         if let Some(call) = parent.and_then(|parent| of.claim_served(parent, command, at_ns)) {
             return Some(call);
         }
         let calls = &mut of.calls;
-        let squeezed = text::squeezed(command);
         let of_harness =
             |call: &&mut Call| Some(call.whose.harness) == parent && call.is_open(at_ns) && !call.started;
         let told =

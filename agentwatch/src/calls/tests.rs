@@ -56,6 +56,28 @@ fn calls_at_once_are_told_apart_by_what_they_were_told() {
 }
 
 #[test]
+fn an_id_that_is_cut_is_found_again() {
+    let (mut calls, id) = (Calls::default(), "x".repeat(NAME_BYTES + 1));
+    calls.begin(SESSION, HARNESS, &shell(&id, "make"), 10);
+    calls.begin(SESSION, HARNESS, &shell(&id, "make test"), 11);
+    assert_eq!(calls.by_session.get(&SESSION).map(|of| of.calls.len()), Some(1));
+    let ended = calls.end(SESSION, &end(&id), 12).unwrap();
+    assert_eq!(ended.whose.id.len(), NAME_BYTES);
+    assert_eq!(calls.end(SESSION, &end(&id), 13), None);
+}
+
+#[test]
+fn a_tool_that_is_told_to_run_a_hook_is_no_hook() {
+    let mut calls = Calls::default();
+    let command = "sh -c 'echo {} | agentwatch hook claude-code'";
+    calls.begin(SESSION, HARNESS, &shell("one", "make"), 10);
+    assert_eq!(calls.claim(SESSION, Some(HARNESS), command, 11), None);
+    calls.begin(SESSION, HARNESS, &shell("two", "echo {} | agentwatch hook claude-code"), 12);
+    let found = calls.claim(SESSION, Some(HARNESS), command, 13).unwrap();
+    assert_eq!((&*found.id, found.by), ("two", CallBy::Process));
+}
+
+#[test]
 fn what_is_started_during_one_call_alone_is_of_it() {
     let mut calls = Calls::default();
     calls.begin(SESSION, HARNESS, &begin("one", "Grep", json!({"pattern": "x"})), 10);

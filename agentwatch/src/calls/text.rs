@@ -135,9 +135,9 @@ pub(super) fn names(command: &str, path: &str) -> bool {
     !path.is_empty() && command.match_indices(path).any(is_whole)
 }
 
-/// Whether this is a harness's hook itself.
+/// Whether a command is that of a harness's hook; as [`squeezed`] has it.
 pub(super) fn is_hook(command: &str) -> bool {
-    command.contains("agentwatch hook ")
+    command.contains("agentwatchhook")
 }
 
 /// Whether a file is the one that a tool was told, below it where that is a folder, or what is written beside it to take its
