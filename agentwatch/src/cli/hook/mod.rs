@@ -31,14 +31,22 @@ pub struct HookArgs {
 #[derive(Clone, Debug, Subcommand)]
 enum HookCommand {
     /// Called by Claude Code's hooks: reads what it gives, and gives back what was refused
-    ClaudeCode,
+    ClaudeCode(CalledArgs),
     /// Called by Codex CLI's hooks, in the same way
-    Codex,
+    Codex(CalledArgs),
     /// Called by Gemini CLI's hooks, in the same way
-    Gemini,
+    Gemini(CalledArgs),
     Mcp(mcp::McpArgs),
     Install(SettingsArgs),
     Remove(SettingsArgs),
+}
+
+/// What a hook does where nobody can be told.
+#[derive(Clone, Copy, Debug, Args)]
+struct CalledArgs {
+    /// Have the harness stop what it is about to do where agentwatch cannot be told of it (exit code 2)
+    #[arg(long)]
+    required: bool,
 }
 
 /// Put the hooks into a harness's settings, or take them out: the difference is shown first
@@ -50,6 +58,7 @@ Examples:
   agentwatch hook remove claude-code --yes
   agentwatch hook install codex --yes
   agentwatch hook install gemini --yes
+  agentwatch hook install claude-code --required --settings /etc/claude-code/managed-settings.json
 
 The settings are ~/.claude/settings.json, hooks.json in $CODEX_HOME or ~/.codex, ~/.gemini/settings.json, or
 those of --settings. What they were is kept beside them (FILE.before-agentwatch). Events of the agent's sessions then have tool_call and prompt_id, and
@@ -63,6 +72,9 @@ pub struct SettingsArgs {
     /// Change them
     #[arg(long)]
     pub yes: bool,
+    /// Nothing is done that agentwatch cannot be told of: hooks that fail stop the agent
+    #[arg(long)]
+    pub required: bool,
     /// The file
     #[arg(long, value_name = "FILE")]
     pub settings: Option<PathBuf>,
@@ -79,30 +91,49 @@ pub enum Harness {
     Gemini,
 }
 
-/// Runs the command; gives its exit code. A hook's own is always 0: what goes wrong with it does not break the agent.
+/// Exit code by which a hook stops what its harness is about to do: the same for all of them.
+const STOP: u8 = 2;
+
+/// Runs the command; gives its exit code. A hook's own is 0 where it is not required: what goes wrong with it does not
+/// break the agent.
 ///
 /// # Errors
 /// The settings cannot be read or written.
 pub fn run(args: &HookArgs, paths: &Paths) -> anyhow::Result<u8> {
     match &args.command {
-        HookCommand::ClaudeCode => Ok(called(Harness::ClaudeCode, paths)),
-        HookCommand::Codex => Ok(called(Harness::Codex, paths)),
-        HookCommand::Gemini => Ok(called(Harness::Gemini, paths)),
+        HookCommand::ClaudeCode(args) => Ok(called(Harness::ClaudeCode, args, paths)),
+        HookCommand::Codex(args) => Ok(called(Harness::Codex, args, paths)),
+        HookCommand::Gemini(args) => Ok(called(Harness::Gemini, args, paths)),
         HookCommand::Mcp(args) => mcp::run(args, paths),
         HookCommand::Install(args) => settings::install(args),
         HookCommand::Remove(args) => settings::remove(args),
     }
 }
 
-/// What goes wrong is said, and breaks nothing.
-fn called(by: Harness, paths: &Paths) -> u8 {
-    if let Err(error) = pass_on(by, paths) {
-        eprintln!("agentwatch: {}", escape(&error.to_string()));
+/// What goes wrong is said. It breaks nothing, unless that is wanted of what is about to be done.
+fn called(by: Harness, args: &CalledArgs, paths: &Paths) -> u8 {
+    let (is_ahead, told) = match read(by) {
+        Ok(None) => return exit::DONE,
+        Ok(Some((input, body))) => {
+            (matches!(body, ToolBody::Begin(_) | ToolBody::Prompt { .. }), pass_on(by, &input, &body, paths))
+        }
+        // What cannot be read may be anything.
+        Err(error) => (true, Err(error)),
+    };
+    let Err(error) = told else { return exit::DONE };
+    eprintln!("agentwatch: {}", escape(&error.to_string()));
+    if !(args.required && is_ahead) {
+        return exit::DONE;
     }
-    exit::DONE
+    eprintln!(
+        "This was stopped, since nothing may be done here that agentwatch is not told of. Do not look for another way: tell \
+         your user, who can ask whoever is on call for agents on this host."
+    );
+    STOP
 }
 
-fn pass_on(by: Harness, paths: &Paths) -> anyhow::Result<()> {
+/// What the harness gives, and what is to be told of it, if anything.
+fn read(by: Harness) -> anyhow::Result<Option<(Value, ToolBody)>> {
     let mut text = Vec::new();
     io::stdin().lock().take(INPUT_BYTES).read_to_end(&mut text)?;
     let input: Value = serde_json::from_slice(&text)?;
@@ -111,15 +142,17 @@ fn pass_on(by: Harness, paths: &Paths) -> anyhow::Result<()> {
         Harness::Codex => codex::body(&input),
         Harness::Gemini => gemini::body(&input),
     };
-    let Some(body) = body else { return Ok(()) };
-    let is_end = matches!(body, ToolBody::End(_));
-    let view = Client::new(paths).tool(&body)?;
+    Ok(body.map(|body| (input, body)))
+}
+
+fn pass_on(by: Harness, input: &Value, body: &ToolBody, paths: &Paths) -> anyhow::Result<()> {
+    let view = Client::new(paths).tool(body)?;
     let answer = match by {
         // Codex reads the same.
-        Harness::ClaudeCode | Harness::Codex => claude_code::answer(&input, &view),
-        Harness::Gemini => gemini::answer(&input, &view),
+        Harness::ClaudeCode | Harness::Codex => claude_code::answer(input, &view),
+        Harness::Gemini => gemini::answer(input, &view),
     };
-    if let Some(answer) = answer.filter(|_| is_end) {
+    if let Some(answer) = answer.filter(|_| matches!(body, ToolBody::End(_))) {
         println!("{answer}");
     }
     Ok(())

@@ -12,6 +12,8 @@ use crate::cli::print;
 use crate::exit;
 use crate::output::escape::escape;
 
+/// What follows the command of a hook that must not fail.
+const REQUIRED: &str = " --required";
 /// Seconds that the harness gives its hook. It takes less than one.
 const SECONDS: u64 = 5;
 
@@ -70,7 +72,7 @@ impl Harness {
 
 /// Puts the hooks in; gives the exit code.
 pub(super) fn install(args: &SettingsArgs) -> anyhow::Result<u8> {
-    let code = change(args, |settings| with_hooks(args.harness, settings))?;
+    let code = change(args, |settings| with_hooks(args.harness, args.required, settings))?;
     if args.yes {
         print::print(args.harness.then())?;
     }
@@ -139,17 +141,19 @@ fn write(path: &Path, before: Option<&str>, new: &str) -> anyhow::Result<()> {
 }
 
 fn is_own(harness: Harness, hook: &Value) -> bool {
-    hook.get("command").and_then(Value::as_str) == Some(harness.command())
+    let command = hook.get("command").and_then(Value::as_str);
+    command.is_some_and(|command| command.strip_suffix(REQUIRED).unwrap_or(command) == harness.command())
 }
 
 /// The settings with the hooks, each once.
-fn with_hooks(harness: Harness, settings: Value) -> Value {
+fn with_hooks(harness: Harness, required: bool, settings: Value) -> Value {
     let mut settings = without_hooks(harness, settings);
     let Some(fields) = settings.as_object_mut() else { return settings };
     let hooks = fields.entry("hooks").or_insert_with(|| json!({}));
     let Some(hooks) = hooks.as_object_mut() else { return settings };
+    let command = format!("{}{}", harness.command(), if required { REQUIRED } else { "" });
     for (event, matcher) in harness.events() {
-        let hook = json!({"type": "command", "command": harness.command(), "timeout": harness.timeout()});
+        let hook = json!({"type": "command", "command": command, "timeout": harness.timeout()});
         let mut entry = json!({"hooks": [hook]});
         if let (Some(matcher), Some(entry)) = (matcher, entry.as_object_mut()) {
             entry.insert("matcher".to_owned(), json!(matcher));
@@ -176,7 +180,7 @@ fn without_hooks(harness: Harness, mut settings: Value) -> Value {
     if hooks.is_empty()
         && let Some(fields) = settings.as_object_mut()
     {
-        let _: Option<Value> = Map::remove(fields, "hooks");
+        let _: Option<Value> = Map::shift_remove(fields, "hooks");
     }
     settings
 }
@@ -210,7 +214,7 @@ mod tests {
     }
 
     fn of(harness: Harness, path: &Path, yes: bool) -> SettingsArgs {
-        SettingsArgs { harness, yes, settings: Some(path.to_owned()) }
+        SettingsArgs { harness, yes, required: false, settings: Some(path.to_owned()) }
     }
 
     #[test]
@@ -245,6 +249,10 @@ mod tests {
             assert_eq!(written["hooks"][event][0]["hooks"][0]["command"], Harness::ClaudeCode.command());
         }
         assert_eq!(install(&args(&path, false)).unwrap(), exit::DONE, "nothing to do");
+        install(&SettingsArgs { required: true, ..args(&path, true) }).unwrap();
+        let written = fs::read_to_string(&path).unwrap();
+        assert_eq!(written.matches("hook claude-code --required").count(), claude_code::EVENTS.len());
+        assert_eq!(written.matches("hook claude-code").count(), claude_code::EVENTS.len(), "each once");
         assert_eq!(remove(&args(&path, true)).unwrap(), exit::DONE);
         assert_eq!(fs::read_to_string(&path).unwrap(), "{}\n");
     }
@@ -255,6 +263,7 @@ mod tests {
         let path = folder.path().join("settings.json");
         let own = json!({
             "model": "x",
+            "env": {},
             "hooks": {"PreToolUse": [{"matcher": "Bash", "hooks": [{"type": "command", "command": "mine"}]}], "Stop": []},
         });
         fs::write(&path, own.to_string()).unwrap();
@@ -267,6 +276,11 @@ mod tests {
         );
         let kept = fs::read_to_string(folder.path().join("settings.json.before-agentwatch")).unwrap();
         assert_eq!(kept, own.to_string());
+        assert_eq!(
+            written.as_object().unwrap().keys().collect::<Vec<_>>(),
+            ["model", "env", "hooks"],
+            "their order"
+        );
         remove(&args(&path, true)).unwrap();
         let written: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
         assert_eq!(written["hooks"]["PreToolUse"], own["hooks"]["PreToolUse"]);
