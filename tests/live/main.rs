@@ -5,6 +5,7 @@
 
 mod agent;
 mod attribution;
+mod bad_input;
 mod calls;
 mod catalogue_escape;
 mod catalogue_exec;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use agentwatch::event::{Event, Kind, Verdict};
 use anyhow::{Context as _, Result, ensure};

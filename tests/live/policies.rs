@@ -236,7 +236,7 @@ print(rounds, wrong)
 ";
 
 /// Policies that follow each other in the test of reloads.
-const TURNS: usize = 40;
+const TURNS: usize = 16;
 
 /// Case E10.
 #[test]

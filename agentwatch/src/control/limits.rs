@@ -44,6 +44,10 @@ pub const LAUNCHES_PER_USER: (u32, u32) = (256, 32);
 pub const TOOLS_PER_PROCESS: (u32, u32) = (256, 64);
 /// The same of one user. Past it, 429.
 pub const TOOLS_PER_USER: (u32, u32) = (1024, 256);
+/// Refusals of one process's words that are told in the log at once and a second after that. Past it they are counted.
+pub const REFUSALS_PER_PROCESS: (u32, u32) = (8, 1);
+/// The same of one user.
+pub const REFUSALS_PER_USER: (u32, u32) = (64, 4);
 /// Callers whose rate is remembered; who has been quiet is forgotten first. Past it newcomers get 429.
 pub const RATED_CALLERS: usize = 4096;
 /// Time that the client gives a whole call.

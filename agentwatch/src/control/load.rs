@@ -91,6 +91,11 @@ impl LaunchRates {
         Self::of(limits::TOOLS_PER_PROCESS, limits::TOOLS_PER_USER)
     }
 
+    /// Of refusals that are told.
+    pub fn of_refusals() -> Self {
+        Self::of(limits::REFUSALS_PER_PROCESS, limits::REFUSALS_PER_USER)
+    }
+
     fn of(process: (u32, u32), user: (u32, u32)) -> Self {
         Self { processes: Rates::new(process), users: Rates::new(user) }
     }

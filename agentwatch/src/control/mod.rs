@@ -22,6 +22,7 @@ mod server;
 mod service;
 pub mod state;
 pub mod tool;
+mod unheard;
 
 pub use client::{Client, ClientError};
 pub use lock::{RunError, RunLock};

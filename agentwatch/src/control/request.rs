@@ -14,6 +14,7 @@ use super::policy::{AppliedView, PolicyFile, PolicyView};
 use super::selftest::SelfTestView;
 use super::state::{DaemonView, LaunchView, SessionView, TreeView};
 use super::tool::{ToolBody, ToolView};
+use super::unheard::Untold;
 
 /// Where the owner puts its answer. Sending fails where nobody waits for it any more; that is no error.
 pub type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
@@ -109,6 +110,15 @@ pub enum Request {
         /// Answer, once it counts.
         reply: Reply<ToolView>,
     },
+    /// Tell in the log that somebody's word was refused.
+    Unheard {
+        /// Whose.
+        caller: Caller,
+        /// Why.
+        why: String,
+        /// Answer, once it is told.
+        reply: Reply<()>,
+    },
     /// Make a running process a session.
     Launch {
         /// Which process, as the kernel says.
@@ -142,7 +152,7 @@ impl Request {
             Self::Intents { reply, .. } => reply.is_closed(),
             Self::Tool { reply, .. } => reply.is_closed(),
             Self::Launch { reply, .. } => reply.is_closed(),
-            Self::Stop { reply } => reply.is_closed(),
+            Self::Unheard { reply, .. } | Self::Stop { reply } => reply.is_closed(),
         }
     }
 }
@@ -309,7 +319,11 @@ pub fn resolve<'a>(
 pub fn mailbox() -> io::Result<(Mailbox, Inbox)> {
     let bell = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
     let (sender, receiver) = mpsc::sync_channel(limits::WAITING_REQUESTS);
-    Ok((Mailbox { sender, bell: Arc::clone(&bell) }, Inbox { receiver, bell }))
+    let untold = Untold::default();
+    Ok((
+        Mailbox { sender, bell: Arc::clone(&bell), untold: untold.clone() },
+        Inbox { receiver, bell, untold },
+    ))
 }
 
 /// Takes requests to the owner. Never waits.
@@ -317,9 +331,16 @@ pub fn mailbox() -> io::Result<(Mailbox, Inbox)> {
 pub struct Mailbox {
     sender: SyncSender<Request>,
     bell: Arc<OwnedFd>,
+    untold: Untold,
 }
 
 impl Mailbox {
+    /// Refusals that the owner is not asked to tell one by one.
+    #[must_use]
+    pub const fn untold(&self) -> &Untold {
+        &self.untold
+    }
+
     /// Posts a request and rings the owner's bell. Where the box is full or the owner is gone the request
     /// is dropped, which its reply shows at once.
     pub fn post(&self, request: Request) {
@@ -335,9 +356,16 @@ impl Mailbox {
 pub struct Inbox {
     receiver: Receiver<Request>,
     bell: Arc<OwnedFd>,
+    untold: Untold,
 }
 
 impl Inbox {
+    /// Refusals that were not told one by one.
+    #[must_use]
+    pub const fn untold(&self) -> &Untold {
+        &self.untold
+    }
+
     /// The requests that wait now, without those whose caller is gone. Silences the bell. Never waits.
     pub fn take(&self) -> impl Iterator<Item = Request> + '_ {
         // The bell first: a request posted after this rings it again.

@@ -24,6 +24,7 @@ use super::request::{self, Apply, Caller, Launch, Mailbox, Refusal, Reply};
 use super::routes::{Action, Door, Found, find};
 use super::state::{ErrorView, LaunchBody, LaunchView, SessionsView};
 use super::tool::ToolBody;
+use super::unheard::is_word;
 
 const OPENAPI: &[u8] = include_bytes!("openapi.json");
 
@@ -38,6 +39,8 @@ pub struct Shared {
     pub declarations: RefCell<LaunchRates>,
     /// What harnesses told so far.
     pub tools: RefCell<LaunchRates>,
+    /// Refusals that were told so far.
+    pub refusals: RefCell<LaunchRates>,
     /// One permit for each large answer.
     pub large: Arc<Semaphore>,
 }
@@ -52,6 +55,7 @@ impl Shared {
             rates: rates(),
             declarations: rates(),
             tools: RefCell::new(LaunchRates::of_tools()),
+            refusals: RefCell::new(LaunchRates::of_refusals()),
             large,
         }
     }
@@ -180,9 +184,14 @@ fn json(status: StatusCode, mut body: Vec<u8>) -> Response<Full<Bytes>> {
 impl Call {
     /// Answers the call.
     pub async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let found = find(self.door, request.method(), request.uri().path());
+        let is_word = matches!(found, Found::Action(action, _) if is_word(action));
         match self.dispatch(request).await {
             Ok(body) => json(StatusCode::OK, body),
             Err(failure) => {
+                if is_word {
+                    self.tell_refusal(&failure).await;
+                }
                 tracing::debug!(door = ?self.door, uid = self.peer.uid, %failure, "a control call failed");
                 failure.response()
             }
@@ -261,7 +270,10 @@ impl Call {
         Ok(())
     }
 
-    async fn ask<T>(&self, question: impl FnOnce(Reply<T>) -> request::Request) -> Result<T, Failure> {
+    pub(super) async fn ask<T>(
+        &self,
+        question: impl FnOnce(Reply<T>) -> request::Request,
+    ) -> Result<T, Failure> {
         self.ask_within(limits::OWNER, question).await
     }
 
@@ -289,7 +301,7 @@ impl Call {
     }
 
     /// Who calls. On the socket that everybody may use it is certainly the process with this id.
-    fn caller(&self) -> Result<Caller, Failure> {
+    pub(super) fn caller(&self) -> Result<Caller, Failure> {
         let (pid, uid, by_control) = (self.peer.pid, self.peer.uid, self.door == Door::Control);
         if by_control {
             // Who is in a session is no operator, and of this one it is not known.

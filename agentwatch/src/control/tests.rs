@@ -33,6 +33,7 @@ pub enum Manner {
 pub struct Daemon {
     pub paths: Paths,
     pub launches: mpsc::Receiver<Launch>,
+    unheard: mpsc::Receiver<String>,
     server: Option<Server>,
     mailbox: Mailbox,
     owner: Option<JoinHandle<Vec<Request>>>,
@@ -44,10 +45,10 @@ impl Daemon {
         let folder = tempfile::tempdir().unwrap();
         let paths = Paths { state: folder.path().join("state"), run: folder.path().join("run") };
         let (mailbox, inbox) = mailbox().unwrap();
-        let (told, launches) = mpsc::channel();
-        let owner = Some(std::thread::spawn(move || own(manner, &inbox, &told)));
+        let ((told, launches), (refused, unheard)) = (mpsc::channel(), mpsc::channel());
+        let owner = Some(std::thread::spawn(move || own(manner, &inbox, &(told, refused))));
         let server = Some(serve(RunLock::take(&paths).unwrap(), mailbox.clone()).unwrap());
-        Self { paths, launches, server, mailbox, owner, _folder: folder }
+        Self { paths, launches, unheard, server, mailbox, owner, _folder: folder }
     }
 
     pub fn client(&self) -> Client {
@@ -83,7 +84,7 @@ impl Drop for Daemon {
     }
 }
 
-fn own(manner: Manner, inbox: &Inbox, told: &mpsc::Sender<Launch>) -> Vec<Request> {
+fn own(manner: Manner, inbox: &Inbox, told: &(mpsc::Sender<Launch>, mpsc::Sender<String>)) -> Vec<Request> {
     let mut kept = Vec::new();
     loop {
         poll(&mut [PollFd::new(inbox, PollFlags::IN)], None).unwrap();
@@ -100,7 +101,7 @@ fn own(manner: Manner, inbox: &Inbox, told: &mpsc::Sender<Launch>) -> Vec<Reques
     }
 }
 
-fn answer(request: Request, told: &mpsc::Sender<Launch>) {
+fn answer(request: Request, (told, unheard): &(mpsc::Sender<Launch>, mpsc::Sender<String>)) {
     let sessions = samples::sessions();
     // A caller that has given up meanwhile is no failure.
     match request {
@@ -149,6 +150,10 @@ fn answer(request: Request, told: &mpsc::Sender<Launch>) {
         Request::Launch { launch, reply } => {
             let known = vec!["aider".into(), "coding".into()];
             let _ = reply.send(Err(Refusal::UnknownAgent { agent: launch.agent, known }));
+        }
+        Request::Unheard { why, reply, .. } => {
+            unheard.send(why).unwrap();
+            let _ = reply.send(Ok(()));
         }
         Request::Stop { .. } => unreachable!("the caller handles it"),
     }
@@ -434,4 +439,34 @@ fn a_policy_may_be_larger_than_what_is_declared_and_has_a_bound() {
     let (status, body) =
         daemon.control("POST /v1/policy/apply HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}");
     assert_eq!((status, body["code"].as_str()), (400, Some("bad_body")));
+}
+
+/// Sends a body to a path of `declare.sock`.
+fn say(daemon: &Daemon, path: &str, body: &str) -> (u16, Value) {
+    let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+    raw(&daemon.paths.declare_socket(), [head.as_bytes(), body.as_bytes()].concat().as_slice())
+}
+
+#[test]
+fn a_word_that_is_refused_is_told_and_of_a_flood_it_is_counted() {
+    let daemon = Daemon::start(Manner::Answers);
+    let heard = || daemon.unheard.try_recv().ok();
+    assert_eq!(say(&daemon, "/v1/tool", "{").0, 400);
+    assert!(heard().unwrap().starts_with("the body must be JSON such as"));
+    assert_eq!(say(&daemon, "/v1/declare", r#"{"declared_by": "operator"}"#).0, 400);
+    assert!(heard().unwrap().contains("unknown field `declared_by`"));
+    let head = "POST /v1/declare HTTP/1.1\r\nhost: x\r\ncontent-length: 104857600\r\n\r\n";
+    assert_eq!(raw(&daemon.paths.declare_socket(), head.as_bytes()).0, 413);
+    assert_eq!(heard().unwrap(), "the body is larger than 64 KiB");
+    // What is no word of anybody is not.
+    assert_eq!(say(&daemon, "/v1/launch", "{").0, 400);
+    assert_eq!((heard(), daemon.mailbox.untold().take()), (None, 0));
+
+    let all = 3 * limits::REFUSALS_PER_PROCESS.0;
+    for _ in 0..all {
+        assert_eq!(say(&daemon, "/v1/tool", "[]").0, 400);
+    }
+    let told = std::iter::from_fn(heard).count() as u64;
+    assert_eq!(told + daemon.mailbox.untold().take(), u64::from(all));
+    assert!(told < u64::from(all), "a flood is told one by one");
 }

@@ -19,6 +19,8 @@ use crate::{
 };
 
 const NS_PER_S: u64 = 1_000_000_000;
+/// Nanoseconds between two looks at how many refusals were not told one by one.
+const UNTOLD_NS: u64 = 10 * NS_PER_S;
 /// Characters of a task that the event of its declaration tells; `agentwatch intent show` tells all.
 const TASK_CHARS: usize = 200;
 /// Characters of the note of a check. Past it the check is refused.
@@ -56,6 +58,31 @@ impl Daemon {
             Err(_) => {}
         }
         declared
+    }
+
+    /// Tells that somebody's word was refused before it got here.
+    pub(super) fn tell_unheard(&mut self, caller: &Caller, why: String, now: u64) {
+        let own = self.session_of(caller);
+        if own.is_none() && !caller.by_control {
+            return self.inbox.untold().count();
+        }
+        let session = own.and_then(|own| self.state.sessions.get(own)).map(|one| Arc::clone(&one.id));
+        self.tell_intent(Kind::IntentRefused, &session.unwrap_or_default(), None, why, now);
+    }
+
+    /// Tells how many were refused that nobody told one by one: those of a flood, and of callers that are nobody.
+    pub(super) fn tell_untold(&mut self, now: u64) {
+        if now.saturating_sub(self.looked_at_untold_ns) < UNTOLD_NS {
+            return;
+        }
+        self.looked_at_untold_ns = now;
+        let count = self.inbox.untold().take();
+        if count > 0 {
+            let reason = "that many declarations and tool calls more were refused: of callers outside of all sessions, or too many at once";
+            let mut event = self.state.host_event(Kind::IntentRefused, now, Some(reason.to_owned()));
+            event.count = count;
+            self.log.append(&mut event);
+        }
     }
 
     fn take_declaration(

@@ -76,6 +76,7 @@ pub struct Daemon {
     losses: Losses,
     programs: Programs,
     looked_at_programs_ns: u64,
+    looked_at_untold_ns: u64,
     numbers: Numbers,
     inbox: Inbox,
     _server: Server,
@@ -194,6 +195,7 @@ impl Daemon {
         if let Some(mut event) = self.pipeline.take_undecodable(&mut self.state, now) {
             self.log.append(&mut event);
         }
+        self.tell_untold(now);
         self.tend_names();
         self.tend_written(now);
         self.log.tend(self.state.host.unix_ns(now));

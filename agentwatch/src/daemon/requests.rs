@@ -44,6 +44,10 @@ impl Daemon {
                 Request::Tool { body, caller, reply } => {
                     drop(reply.send(self.tool(*body, &caller, now)));
                 }
+                Request::Unheard { caller, why, reply } => {
+                    self.tell_unheard(&caller, why, now);
+                    drop(reply.send(Ok(())));
+                }
                 Request::Launch { launch, reply } => {
                     let answer = self.launch(&launch, now);
                     drop(reply.send(answer));

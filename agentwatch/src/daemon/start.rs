@@ -307,6 +307,7 @@ impl Daemon {
             losses,
             programs,
             looked_at_programs_ns: 0,
+            looked_at_untold_ns: 0,
             numbers,
             inbox,
             _server: server,

@@ -1,0 +1,55 @@
+//! What callers wanted to say, and was refused before the owner heard of it: broken, too large, too much at once. Each is
+//! told in the log by the owner, as far as that is no flood; the rest is counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use super::request::{Refusal, Request};
+use super::routes::Action;
+use super::service::{Call, Failure};
+
+/// How many refusals nobody told one by one.
+#[derive(Clone, Debug, Default)]
+pub struct Untold(Arc<AtomicU64>);
+
+impl Untold {
+    /// One more.
+    pub fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many there were since the last call.
+    #[must_use]
+    pub fn take(&self) -> u64 {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// Whether this is somebody's word about what a session does.
+pub const fn is_word(action: Action) -> bool {
+    matches!(action, Action::Declare | Action::CloseIntent | Action::CheckIntent | Action::Tool)
+}
+
+impl Call {
+    /// Has it told that somebody's word was refused. Comes back once that is done, so that the caller is still there to be
+    /// known.
+    pub(super) async fn tell_refusal(&self, failure: &Failure) {
+        let untold = self.shared.mailbox.untold();
+        match failure {
+            // Who is nobody cannot fill the log.
+            Failure::Refused(Refusal::NotInSession) => return untold.count(),
+            // The owner has told it.
+            Failure::Refused(_) => return,
+            _ => {}
+        }
+        let is_told = |pid, uid| self.shared.refusals.borrow_mut().allows(pid, uid, Instant::now());
+        let caller =
+            self.caller().ok().filter(|caller| caller.pid.is_some_and(|pid| is_told(pid, caller.uid)));
+        let Some(caller) = caller else { return untold.count() };
+        let why = failure.to_string();
+        if self.ask(|reply| Request::Unheard { caller, why, reply }).await.is_err() {
+            untold.count();
+        }
+    }
+}
