@@ -20,6 +20,7 @@ pub mod log;
 pub mod matcher;
 pub mod memory;
 pub mod names;
+pub mod otlp;
 pub mod output;
 pub mod paths;
 pub mod places;

@@ -44,6 +44,7 @@ fn event(seconds: u64, session: &str, path: &str) -> Event {
         prompt_id: None,
         prompt: None,
         outcome: None,
+        span: None,
         errno: None,
         count: 1,
         time_last: None,

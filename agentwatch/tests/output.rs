@@ -8,7 +8,7 @@ use std::sync::Arc;
 use agentwatch::event::bytes::encode;
 use agentwatch::event::{
     Alignment, CallBy, Cause, Check, Child, Encoding, Event, Exit, File, Guarded, How, IntentRef, Kind, Loss,
-    Network, ObservedText, Op, Outcome, PolicyVersion, Process, ToolCallRef, UsedBy, Verdict,
+    Network, ObservedText, Op, Outcome, PolicyVersion, Process, SpanRef, ToolCallRef, UsedBy, Verdict,
 };
 use agentwatch::log::Line;
 use agentwatch::output::{Form, Style};
@@ -63,6 +63,7 @@ fn bare(seq: u64, kind: Kind) -> Event {
         prompt_id: None,
         prompt: None,
         outcome: None,
+        span: None,
         errno: None,
         count: 1,
         time_last: None,
@@ -192,9 +193,22 @@ fn full(seq: u64) -> Event {
         prompt_id: Some("p-17".into()),
         prompt: Some("tidy up".into()),
         outcome: Some(outcome()),
+        span: Some(Box::new(span())),
         errno: Some("EPERM".into()),
         count: 12,
         time_last: Some("2026-11-21T03:37:13.000000001Z".into()),
+    }
+}
+
+fn span() -> SpanRef {
+    SpanRef {
+        trace_id: "5b8efff798038103d269b633813fc60c".into(),
+        id: "eee19b7ec3c1b174".into(),
+        parent: Some("eee19b7ec3c1b173".into()),
+        start: "2026-11-21T05:08:17.893446Z".into(),
+        end: "2026-11-21T05:08:18.893446Z".into(),
+        conversation: Some("conv_1".into()),
+        error: Some("timeout".into()),
     }
 }
 
@@ -381,6 +395,18 @@ fn calls() -> Vec<Event> {
         Event {
             reason: Some("reported done: 12 operations, 3 that write".into()),
             ..told(74, Kind::PromptEnded)
+        },
+        Event {
+            tool_call: Some(tool_call(Some(CallBy::Time))),
+            outcome: Some(outcome()),
+            span: Some(Box::new(span())),
+            reason: Some("reported success, and 1 operation was denied".into()),
+            ..of_session(75, Kind::ToolReported, None)
+        },
+        Event {
+            reason: Some("2 of 9 spans refused: a span begins before its session".into()),
+            count: 2,
+            ..of_session(76, Kind::ToolRefused, None)
         },
     ]
 }

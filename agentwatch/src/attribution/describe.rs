@@ -40,6 +40,7 @@ pub fn event(host: &Host, time_ns: u64, kind: Kind, op: Option<Op>) -> Event {
         prompt_id: None,
         prompt: None,
         outcome: None,
+        span: None,
         errno: None,
         count: 1,
         time_last: None,

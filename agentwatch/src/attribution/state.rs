@@ -253,7 +253,7 @@ impl Attribution {
         self.judges.describe(header, event);
         let declared = self.intents.align(header.session, event, self.host.unix_ns(header.time_ns));
         event.intent = intent::narrower(declared, self.calls.align(header.session, event, named));
-        self.calls.count(header.session, event);
+        self.calls.count(header.session, event, self.host.unix_ns(header.time_ns));
         if is_refusal(event.verdict)
             && let Some(session) = self.sessions.get_mut(header.session)
         {
@@ -402,12 +402,12 @@ impl Attribution {
     }
 
     /// Counts repeats that were folded into an event; the event itself counted one already.
-    pub fn count_repeats(&mut self, event: &Event, session: u64, count: u64) {
-        let more = count.saturating_sub(1);
+    pub fn count_repeats(&mut self, event: &Event, header: &RecordHeader, count: u64) {
+        let (session, more) = (header.session, count.saturating_sub(1));
         if let Some(intent) = &event.intent {
             self.intents.count_more(session, intent, more);
         }
-        self.calls.count_more(session, event, more);
+        self.calls.count_more(session, event, more, self.host.unix_ns(header.time_ns));
         if let Some(session) = self.sessions.get_mut(session) {
             session.events += more;
             if is_refusal(event.verdict) {

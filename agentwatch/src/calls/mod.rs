@@ -7,6 +7,7 @@
 mod counted;
 mod outcome;
 mod served;
+mod spans;
 mod text;
 
 use std::{
@@ -15,7 +16,8 @@ use std::{
 };
 
 use self::outcome::Tally;
-pub use self::text::{beginning, in_short};
+pub use self::spans::Spanned;
+pub use self::text::{beginning, in_short, is_writer};
 use crate::{
     control::{
         state::ProcessId,
@@ -124,6 +126,7 @@ struct OfSession {
 #[derive(Debug, Default)]
 pub struct Calls {
     by_session: HashMap<u64, OfSession>,
+    times: spans::AllTimes,
 }
 
 /// A call that has ended.
@@ -186,7 +189,7 @@ impl Calls {
         });
         of.calls.push_back(Call {
             whose: Arc::clone(&whose),
-            writes: text::is_writer(&tool.name),
+            writes: is_writer(&tool.name),
             command: input.command,
             words: input.words,
             paths: input.paths,
@@ -302,14 +305,16 @@ impl Calls {
         event.tool_call = call.map(|call| call.in_event());
     }
 
-    /// Counts an event for its call and its prompt.
-    pub fn count(&mut self, session: u64, event: &Event) {
+    /// Counts an event for its call and its prompt, and for the time in which it happened.
+    pub fn count(&mut self, session: u64, event: &Event, at_ns: u64) {
         self.tallies(session, event, |tally| tally.add(event));
+        self.times.note(session, event, event.count, at_ns);
     }
 
     /// Counts repeats of one.
-    pub fn count_more(&mut self, session: u64, event: &Event, more: u64) {
+    pub fn count_more(&mut self, session: u64, event: &Event, more: u64, at_ns: u64) {
         self.tallies(session, event, |tally| tally.add_more(event, more));
+        self.times.note(session, event, more, at_ns);
     }
 
     fn tallies(&mut self, session: u64, event: &Event, add: impl Fn(&mut Tally)) {
@@ -327,6 +332,7 @@ impl Calls {
     /// Forgets a session that is over.
     pub fn forget(&mut self, session: u64) {
         self.by_session.remove(&session);
+        self.times.forget(session);
     }
 }
 

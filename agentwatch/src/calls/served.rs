@@ -346,7 +346,7 @@ mod tests {
             event.file = None;
             event.verdict = Verdict::Denied;
             calls.aim(1, &mut event, 7);
-            calls.count(1, &event);
+            calls.count(1, &event, 5);
         };
         refuse(&mut calls);
         let (untold, ended) = calls.relay_end(1, "m-1", 8).unwrap();

@@ -136,8 +136,8 @@ fn what_came_of_a_call_is_counted_until_its_end() {
     let mut count = |op, verdict| {
         let mut event = act(12, "/srv/a", op, verdict);
         calls.describe(SESSION, Some(&own), &mut event, 11);
-        calls.count(SESSION, &event);
-        calls.count_more(SESSION, &event, 2);
+        calls.count(SESSION, &event, 11);
+        calls.count_more(SESSION, &event, 2, 11);
     };
     count(Op::Read, Verdict::Allowed);
     count(Op::Delete, Verdict::Denied);

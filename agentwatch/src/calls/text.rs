@@ -65,7 +65,8 @@ pub(super) fn base_name(path: &str) -> &str {
 }
 
 /// Whether a tool is there to write. Of servers' tools the name behind the server's counts.
-pub(super) fn is_writer(name: &str) -> bool {
+#[must_use]
+pub fn is_writer(name: &str) -> bool {
     WRITERS.contains(&name.rsplit("__").next().unwrap_or_default())
 }
 

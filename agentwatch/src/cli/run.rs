@@ -1,10 +1,11 @@
 //! `agentwatch run`: the daemon.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 
 use crate::{
+    control::otlp::parse_address,
     daemon::{Daemon, Options},
     exit,
     log::Limits,
@@ -22,6 +23,7 @@ Examples:
                                               tell what the policy would refuse
   agentwatch run --strict --policy prod.yaml  do not run where rules are not proved to be enforced
   agentwatch run --detach-on-exit             leave nothing in the kernel at the end
+  agentwatch run --otlp 127.0.0.1:4318        take spans of tool calls from sessions, by OTLP/HTTP
 
 Runs in the foreground until SIGTERM or SIGINT. The policy is read again when its files change, and on
 SIGHUP; a bad one leaves the old one in force. What `agentwatch policy apply` brought holds until then, over
@@ -45,6 +47,9 @@ pub struct RunArgs {
     /// Do not start, and exit with 6, where the self-test does not prove that what the policy says is enforced
     #[arg(long)]
     pub strict: bool,
+    /// Take spans of tool calls here, from processes in sessions: an address of the loopback device and a port
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
+    pub otlp: Option<SocketAddr>,
     /// Bytes after which a segment of the log is closed
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().segment_bytes)]
     pub segment_bytes: u64,
@@ -79,6 +84,7 @@ pub fn run(args: &RunArgs, paths: &Paths) -> anyhow::Result<u8> {
         detach_on_exit: args.detach_on_exit,
         strict: args.strict,
         limits,
+        otlp: args.otlp,
     };
     Daemon::run(&options)?;
     Ok(exit::DONE)

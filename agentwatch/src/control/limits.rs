@@ -48,6 +48,21 @@ pub const TOOLS_PER_USER: (u32, u32) = (1024, 256);
 pub const REFUSALS_PER_PROCESS: (u32, u32) = (8, 1);
 /// The same of one user.
 pub const REFUSALS_PER_USER: (u32, u32) = (64, 4);
+/// Connections to the receiver of spans at once. An exporter has one. Past it as above.
+pub const OTLP_CONNECTIONS: usize = 32;
+/// The same of one user. Past it as above, among that user's.
+pub const OTLP_CONNECTIONS_PER_USER: usize = 8;
+/// Bytes of a request with spans: 512 spans, which exporters send at once, of 4 KiB each. Past it, 413.
+pub const SPANS_BYTES: usize = 2 * 1024 * 1024;
+/// Requests with spans of one user at once and a second after that, whoever it is: for each the descriptors of sessions'
+/// processes are looked through. Past it, 429.
+pub const SENDERS_PER_USER: (u32, u32) = (128, 32);
+/// Tool calls of one session by spans at once and a second after that; a request without any counts as one. Past it, 429.
+pub const SPANS_PER_SESSION: (u32, u32) = (1024, 128);
+/// When who sent too many spans may try again: a whole batch is allowed then.
+pub const SPANS_AGAIN: Duration = Duration::from_secs(4);
+/// Time that a request with spans waits for its turn at what is done on another thread. Past it, 503.
+pub const ASIDE_TURN: Duration = Duration::from_secs(5);
 /// Callers whose rate is remembered; who has been quiet is forgotten first. Past it newcomers get 429.
 pub const RATED_CALLERS: usize = 4096;
 /// Time that the client gives a whole call.

@@ -104,20 +104,21 @@ impl LaunchRates {
     #[must_use]
     pub fn allows(&mut self, pid: u32, uid: u32, now: Instant) -> bool {
         // The process first: one that asks in a loop does not use up its user's share.
-        self.processes.allows(pid, now) && self.users.allows(uid, now)
+        self.processes.allows(pid.into(), 1, now) && self.users.allows(uid.into(), 1, now)
     }
 }
 
 /// A bucket of tokens for each caller.
 #[derive(Debug)]
-struct Rates {
+pub struct Rates {
     burst: f64,
     per_second: f64,
-    buckets: HashMap<u32, (f64, Instant)>,
+    buckets: HashMap<u64, (f64, Instant)>,
 }
 
 impl Rates {
-    fn new((burst, per_second): (u32, u32)) -> Self {
+    /// So many at once, and a second after that.
+    pub fn new((burst, per_second): (u32, u32)) -> Self {
         Self { burst: burst.into(), per_second: per_second.into(), buckets: HashMap::new() }
     }
 
@@ -125,7 +126,9 @@ impl Rates {
         now.saturating_duration_since(then).as_secs_f64().mul_add(self.per_second, tokens).min(self.burst)
     }
 
-    fn allows(&mut self, caller: u32, now: Instant) -> bool {
+    /// Counts what a caller asks for; says whether it may have that.
+    #[must_use]
+    pub fn allows(&mut self, caller: u64, times: usize, now: Instant) -> bool {
         if self.buckets.len() >= limits::RATED_CALLERS && !self.buckets.contains_key(&caller) {
             self.forget_quiet_callers(now);
             if self.buckets.len() >= limits::RATED_CALLERS {
@@ -134,8 +137,9 @@ impl Rates {
         }
         let before = self.buckets.get(&caller).copied().unwrap_or((self.burst, now));
         let tokens = self.filled(before, now);
-        let allowed = tokens >= 1.0;
-        self.buckets.insert(caller, (if allowed { tokens - 1.0 } else { tokens }, now));
+        let wanted = times as f64;
+        let allowed = tokens >= wanted;
+        self.buckets.insert(caller, (if allowed { tokens - wanted } else { tokens }, now));
         allowed
     }
 
@@ -192,11 +196,21 @@ mod tests {
     fn callers_remembered_are_bounded_and_quiet_ones_forgotten() {
         let mut rates = Rates::new((2, 1));
         let start = Instant::now();
-        let most = u32::try_from(limits::RATED_CALLERS).unwrap();
-        assert!((0..most).all(|caller| rates.allows(caller, start)));
-        assert!(!rates.allows(most, start), "nobody can be forgotten yet");
+        let most = limits::RATED_CALLERS as u64;
+        assert!((0..most).all(|caller| rates.allows(caller, 1, start)));
+        assert!(!rates.allows(most, 1, start), "nobody can be forgotten yet");
         assert_eq!(rates.buckets.len(), limits::RATED_CALLERS);
-        assert!(rates.allows(most, start + Duration::from_secs(2)));
+        assert!(rates.allows(most, 1, start + Duration::from_secs(2)));
         assert_eq!(rates.buckets.len(), 1);
+    }
+
+    #[test]
+    fn many_at_once_are_allowed_whole_or_not_at_all() {
+        let mut rates = Rates::new(limits::SPANS_PER_SESSION);
+        let start = Instant::now();
+        assert!(rates.allows(1, 512, start) && rates.allows(1, 512, start));
+        assert!(!rates.allows(1, 512, start) && !rates.allows(1, 1, start));
+        assert!(rates.allows(1, 512, start + limits::SPANS_AGAIN), "as it was told");
+        assert!(rates.allows(2, 512, start), "another session");
     }
 }

@@ -6,13 +6,14 @@
 //! down by more than the answer that it asks for.
 //!
 //! Two doors: `control.sock` for root, and `declare.sock` for everybody, where a caller is who the kernel
-//! says it is and never who its text says.
+//! says it is and never who its text says. A third, for spans by TCP, is there where it is asked for.
 
 pub mod client;
 pub mod intent;
 pub mod limits;
 mod load;
 mod lock;
+pub mod otlp;
 mod peer;
 pub mod policy;
 mod request;
@@ -21,13 +22,15 @@ pub mod selftest;
 mod server;
 mod service;
 pub mod state;
+mod tcp;
 pub mod tool;
 mod unheard;
 
 pub use client::{Client, ClientError};
 pub use lock::{RunError, RunLock};
-pub use request::{Apply, Caller, Inbox, Launch, Mailbox, Refusal, Reply, Request, mailbox, resolve};
+pub use request::{Apply, Caller, Inbox, Launch, Mailbox, Member, Refusal, Reply, Request, mailbox, resolve};
 pub use server::{Server, serve};
+pub use tcp::listen as listen_to_spans;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -15,6 +15,7 @@ use super::selftest::SelfTestView;
 use super::state::{DaemonView, LaunchView, SessionView, TreeView};
 use super::tool::{ToolBody, ToolView};
 use super::unheard::Untold;
+use crate::otlp::{Export, Refused};
 
 /// Where the owner puts its answer. Sending fails where nobody waits for it any more; that is no error.
 pub type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
@@ -119,6 +120,20 @@ pub enum Request {
         /// Answer, once it is told.
         reply: Reply<()>,
     },
+    /// The living processes of all sessions.
+    Members {
+        /// Answer.
+        reply: Reply<Vec<Member>>,
+    },
+    /// Spans of tool calls.
+    Spans {
+        /// Them.
+        export: Box<Export>,
+        /// Who sends them.
+        caller: Caller,
+        /// Answer, once they count: what of them does not.
+        reply: Reply<Refused>,
+    },
     /// Make a running process a session.
     Launch {
         /// Which process, as the kernel says.
@@ -151,6 +166,8 @@ impl Request {
             | Self::CheckIntent { reply, .. } => reply.is_closed(),
             Self::Intents { reply, .. } => reply.is_closed(),
             Self::Tool { reply, .. } => reply.is_closed(),
+            Self::Members { reply } => reply.is_closed(),
+            Self::Spans { reply, .. } => reply.is_closed(),
             Self::Launch { reply, .. } => reply.is_closed(),
             Self::Unheard { reply, .. } | Self::Stop { reply } => reply.is_closed(),
         }
@@ -181,6 +198,15 @@ pub struct Caller {
     pub uid: u32,
     /// Whether it came by the socket that is for root alone.
     pub by_control: bool,
+}
+
+/// A process of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Process id in the initial namespace.
+    pub pid: u32,
+    /// Number of its session.
+    pub session: u64,
 }
 
 /// A policy that is to come into force.
@@ -230,6 +256,11 @@ pub enum Refusal {
         "this process is in no session, and only root declares for others: start it by `agentwatch exec`, or use `sudo agentwatch intent declare --session`"
     )]
     NotInSession,
+    /// Spans come from nobody who is in a session.
+    #[error(
+        "spans are taken from processes in sessions, and who sends these is in none, or in several: start the agent by `agentwatch exec`"
+    )]
+    UnknownSender,
     /// The caller's session speaks for another.
     #[error(
         "a process of the session `{own}` cannot declare for, or close what is declared for, another session"

@@ -2,13 +2,15 @@
 
 use hyper::Method;
 
-/// The two sockets.
+/// The two sockets, and the receiver of spans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {
     /// `control.sock`: root only.
     Control,
     /// `declare.sock`: everybody, declarations only.
     Declare,
+    /// The receiver of spans, where there is one: everybody on this host. What it takes is in [`super::otlp`].
+    Otlp,
 }
 
 /// What a route does.

@@ -1,9 +1,10 @@
-//! The two sockets and the thread that listens on them.
+//! The two sockets, the receiver of spans, and the thread that listens on them.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::fs;
 use std::io;
+use std::net::TcpListener as InternetListener;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener as Listener;
@@ -15,7 +16,8 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
@@ -26,6 +28,7 @@ use super::peer::Peer;
 use super::request::Mailbox;
 use super::routes::Door;
 use super::service::{Call, Shared};
+use super::tcp::Ends;
 
 /// The running server. Dropping it ends its thread and removes the sockets.
 #[derive(Debug)]
@@ -51,11 +54,12 @@ impl Drop for Server {
     }
 }
 
-/// Opens both sockets and answers on a thread of its own, until the [`Server`] is dropped.
+/// Opens both sockets and answers on a thread of its own, until the [`Server`] is dropped. With `spans` it takes spans there,
+/// see [`super::listen_to_spans`].
 ///
 /// # Errors
 /// A socket or the thread cannot be made.
-pub fn serve(lock: RunLock, mailbox: Mailbox) -> Result<Server, RunError> {
+pub fn serve(lock: RunLock, mailbox: Mailbox, spans: Option<InternetListener>) -> Result<Server, RunError> {
     let control = listen(&lock.paths().control_socket(), 0o600)?;
     let declare = listen(&lock.paths().declare_socket(), 0o666)?;
     let runtime =
@@ -64,8 +68,11 @@ pub fn serve(lock: RunLock, mailbox: Mailbox) -> Result<Server, RunError> {
     let run = move || {
         let shared = Rc::new(Shared::new(mailbox));
         let local = LocalSet::new();
-        local.spawn_local(accept(Door::Control, control, Rc::clone(&shared)));
-        local.spawn_local(accept(Door::Declare, declare, shared));
+        local.spawn_local(accept(Door::Control, move || UnixListener::from_std(control), Rc::clone(&shared)));
+        local.spawn_local(accept(Door::Declare, move || UnixListener::from_std(declare), Rc::clone(&shared)));
+        if let Some(spans) = spans {
+            local.spawn_local(accept(Door::Otlp, move || TcpListener::from_std(spans), shared));
+        }
         // Ends when the sender is dropped, and all calls with it.
         let _ = local.block_on(&runtime, stopped);
     };
@@ -88,19 +95,77 @@ fn listen(path: &Path, mode: u32) -> Result<Listener, RunError> {
     Ok(listener)
 }
 
-async fn accept(door: Door, listener: Listener, shared: Rc<Shared>) {
-    let listener = match UnixListener::from_std(listener) {
+/// A socket that is listened on.
+trait Listening {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
+
+    /// Waits for the next one.
+    async fn next(&self) -> io::Result<Self::Stream>;
+
+    /// Who connects.
+    fn caller(door: Door, stream: &Self::Stream) -> io::Result<Connected>;
+
+    /// Writes to a new connection, and waits for nobody.
+    fn say(stream: &Self::Stream, bytes: &[u8]);
+}
+
+/// Who connects, and by what that is known.
+struct Connected {
+    peer: Peer,
+    connection: Option<OwnedFd>,
+    ends: Option<Ends>,
+}
+
+impl Listening for UnixListener {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> io::Result<UnixStream> {
+        Ok(self.accept().await?.0)
+    }
+
+    fn caller(door: Door, stream: &UnixStream) -> io::Result<Connected> {
+        Ok(Connected { peer: Peer::of(stream)?, connection: duplicate(door, stream)?, ends: None })
+    }
+
+    fn say(stream: &UnixStream, bytes: &[u8]) {
+        let _ = stream.try_write(bytes);
+    }
+}
+
+impl Listening for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<TcpStream> {
+        Ok(self.accept().await?.0)
+    }
+
+    fn caller(_: Door, stream: &TcpStream) -> io::Result<Connected> {
+        let ends = Ends::new(stream.local_addr()?, stream.peer_addr()?);
+        let socket = ends.other_socket()?.ok_or(io::ErrorKind::NotConnected)?;
+        // Which process that is, is looked for once it asks.
+        Ok(Connected { peer: Peer { pid: None, uid: socket.uid }, connection: None, ends: Some(ends) })
+    }
+
+    fn say(stream: &TcpStream, bytes: &[u8]) {
+        let _ = stream.try_write(bytes);
+    }
+}
+
+async fn accept<L: Listening>(door: Door, listener: impl FnOnce() -> io::Result<L>, shared: Rc<Shared>) {
+    let listener = match listener() {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(?door, %error, "cannot listen: the socket stays silent"),
     };
     let (most, most_per_user) = match door {
         Door::Control => (limits::CONTROL_CONNECTIONS, limits::CONTROL_CONNECTIONS),
         Door::Declare => (limits::DECLARE_CONNECTIONS, limits::DECLARE_CONNECTIONS_PER_USER),
+        Door::Otlp => (limits::OTLP_CONNECTIONS, limits::OTLP_CONNECTIONS_PER_USER),
     };
     let connections = Rc::new(RefCell::new(Connections::new(most, most_per_user)));
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => begin(door, stream, &shared, &connections).await,
+        match listener.next().await {
+            Ok(stream) => begin::<L>(door, stream, &shared, &connections),
             Err(error) => {
                 tracing::warn!(?door, %error, "cannot accept a connection");
                 // Most likely there are no descriptors left: others may give theirs back.
@@ -112,15 +177,21 @@ async fn accept(door: Door, listener: Listener, shared: Rc<Shared>) {
     }
 }
 
-async fn begin(door: Door, stream: UnixStream, shared: &Rc<Shared>, connections: &Rc<RefCell<Connections>>) {
-    let made = Peer::of(&stream).and_then(|peer| Ok((peer, duplicate(door, &stream)?)));
-    let (peer, connection) = match made {
-        Ok(made) => made,
+fn begin<L: Listening>(
+    door: Door,
+    stream: L::Stream,
+    shared: &Rc<Shared>,
+    connections: &Rc<RefCell<Connections>>,
+) {
+    let Connected { peer, connection, ends } = match L::caller(door, &stream) {
+        Ok(caller) => caller,
+        // Whoever connects and is gone again.
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => return,
         Err(error) => return tracing::warn!(?door, %error, "cannot tell who connects"),
     };
     let Some(id) = connections.borrow_mut().admit(peer.uid) else {
         // One line into an empty buffer: this waits for nobody.
-        let _ = stream.try_write(b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\r\n");
+        L::say(&stream, b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\r\n");
         return tracing::warn!(?door, uid = peer.uid, "refused a connection: all others are being answered");
     };
     let call = Call {
@@ -128,6 +199,7 @@ async fn begin(door: Door, stream: UnixStream, shared: &Rc<Shared>, connections:
         door,
         peer,
         connection,
+        ends,
         connections: Rc::clone(connections),
         id,
         permit: RefCell::default(),
@@ -139,7 +211,7 @@ async fn begin(door: Door, stream: UnixStream, shared: &Rc<Shared>, connections:
 /// A second descriptor, by which the call sees whether its caller is still there.
 fn duplicate(door: Door, stream: &UnixStream) -> io::Result<Option<OwnedFd>> {
     match door {
-        Door::Control => Ok(None),
+        Door::Control | Door::Otlp => Ok(None),
         Door::Declare => stream.as_fd().try_clone_to_owned().map(Some),
     }
 }
@@ -153,7 +225,7 @@ impl Drop for Counted {
     }
 }
 
-async fn converse(stream: UnixStream, call: Call) {
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, call: Call) {
     let call = Rc::new(call);
     let counted = Counted(Rc::clone(&call));
     let service = service_fn(move |request| {

@@ -17,12 +17,13 @@ use tokio::time::timeout;
 
 use super::intent::{IntentBody, IntentCheckBody, IntentsView};
 use super::limits;
-use super::load::{Connections, LaunchRates};
+use super::load::{Connections, LaunchRates, Rates};
 use super::peer::{Peer, PeerError};
 use super::policy::ApplyBody;
 use super::request::{self, Apply, Caller, Launch, Mailbox, Refusal, Reply};
 use super::routes::{Action, Door, Found, find};
 use super::state::{ErrorView, LaunchBody, LaunchView, SessionsView};
+use super::tcp::Ends;
 use super::tool::ToolBody;
 use super::unheard::is_word;
 
@@ -41,8 +42,14 @@ pub struct Shared {
     pub tools: RefCell<LaunchRates>,
     /// Refusals that were told so far.
     pub refusals: RefCell<LaunchRates>,
+    /// Requests with spans so far, by user.
+    pub senders: RefCell<Rates>,
+    /// Spans so far, by session.
+    pub spans: RefCell<Rates>,
     /// One permit for each large answer.
     pub large: Arc<Semaphore>,
+    /// One permit for what is done on another thread.
+    pub aside: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -56,7 +63,10 @@ impl Shared {
             declarations: rates(),
             tools: RefCell::new(LaunchRates::of_tools()),
             refusals: RefCell::new(LaunchRates::of_refusals()),
+            senders: RefCell::new(Rates::new(limits::SENDERS_PER_USER)),
+            spans: RefCell::new(Rates::new(limits::SPANS_PER_SESSION)),
             large,
+            aside: Arc::new(Semaphore::new(1)),
         }
     }
 }
@@ -72,6 +82,8 @@ pub struct Call {
     pub peer: Peer,
     /// The connection, to see whether it is open; only where callers are identified.
     pub connection: Option<OwnedFd>,
+    /// Its two ends, where it came by TCP.
+    pub ends: Option<Ends>,
     /// The open connections of this socket.
     pub connections: Rc<RefCell<Connections>>,
     /// Its number among them.
@@ -109,6 +121,22 @@ pub enum Failure {
     Peer(#[from] PeerError),
     #[error("too many launches or declarations at once by this process or user: try again in a second")]
     TooMany,
+    #[error(
+        "only traces are taken here: switch the rest off by `OTEL_METRICS_EXPORTER=none OTEL_LOGS_EXPORTER=none`"
+    )]
+    OtherSignal,
+    #[error("there is nothing at this path: spans are taken by `POST /v1/traces`")]
+    NotTraces,
+    #[error("spans are taken as `application/x-protobuf` or `application/json`")]
+    BadType,
+    #[error("spans are taken as they are: switch compression off by `OTEL_EXPORTER_OTLP_COMPRESSION=none`")]
+    Encoded,
+    #[error("this is no ExportTraceServiceRequest: {0}")]
+    BadSpans(String),
+    #[error("too many spans at once: try again in {} s", limits::SPANS_AGAIN.as_secs())]
+    TooManySpans,
+    #[error("the kernel does not say who is at the other end of the connection: {0}")]
+    NoPeer(String),
     #[error("too many large answers are on their way: try again in a second")]
     Busy,
     #[error("the daemon did not answer within {} s: it is overloaded or ending; try again, and see its log if this lasts", .0.as_secs())]
@@ -121,7 +149,7 @@ pub enum Failure {
 
 impl Failure {
     /// HTTP status, and the word for programs.
-    fn status(&self) -> (StatusCode, &'static str) {
+    pub(super) fn status(&self) -> (StatusCode, &'static str) {
         match self {
             Self::NotRoot => (StatusCode::FORBIDDEN, "not_root"),
             Self::NoSuchPath => (StatusCode::NOT_FOUND, "no_such_path"),
@@ -135,6 +163,13 @@ impl Failure {
             Self::Peer(PeerError::OutOfSight) => (StatusCode::FORBIDDEN, "out_of_sight"),
             Self::Peer(PeerError::Changed(_)) => (StatusCode::CONFLICT, "caller_changed"),
             Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "too_many_launches"),
+            Self::OtherSignal => (StatusCode::NOT_FOUND, "other_signal"),
+            Self::NotTraces => (StatusCode::NOT_FOUND, "no_such_path"),
+            Self::BadType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_type"),
+            Self::Encoded => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "encoded"),
+            Self::BadSpans(_) => (StatusCode::BAD_REQUEST, "bad_spans"),
+            Self::TooManySpans => (StatusCode::TOO_MANY_REQUESTS, "too_many_spans"),
+            Self::NoPeer(_) => (StatusCode::INTERNAL_SERVER_ERROR, "no_peer"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             Self::Silent(_) => (StatusCode::SERVICE_UNAVAILABLE, "silent"),
             Self::Refused(refusal) => match refusal {
@@ -143,6 +178,7 @@ impl Failure {
                 Refusal::UnknownAgent { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "unknown_agent"),
                 Refusal::ProcessGone(_) => (StatusCode::CONFLICT, "process_gone"),
                 Refusal::NotInSession => (StatusCode::FORBIDDEN, "not_in_session"),
+                Refusal::UnknownSender => (StatusCode::FORBIDDEN, "unknown_sender"),
                 Refusal::NotYours { .. } => (StatusCode::FORBIDDEN, "not_yours"),
                 Refusal::WhichSession => (StatusCode::UNPROCESSABLE_ENTITY, "which_session"),
                 Refusal::SessionOver(_) => (StatusCode::CONFLICT, "session_over"),
@@ -184,6 +220,9 @@ fn json(status: StatusCode, mut body: Vec<u8>) -> Response<Full<Bytes>> {
 impl Call {
     /// Answers the call.
     pub async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        if self.door == Door::Otlp {
+            return self.receive(request).await;
+        }
         let found = find(self.door, request.method(), request.uri().path());
         let is_word = matches!(found, Found::Action(action, _) if is_word(action));
         match self.dispatch(request).await {
@@ -259,7 +298,7 @@ impl Call {
         }
     }
 
-    fn has_asked(&self) {
+    pub(super) fn has_asked(&self) {
         self.connections.borrow_mut().has_asked(self.id);
     }
 
@@ -401,7 +440,7 @@ fn wants_all(action: Action, query: Option<&str>) -> Result<bool, Failure> {
 }
 
 /// Reads a whole body, within its bounds.
-async fn read(body: Incoming, claimed: Option<u64>, most: usize) -> Result<Bytes, Failure> {
+pub(super) async fn read(body: Incoming, claimed: Option<u64>, most: usize) -> Result<Bytes, Failure> {
     if claimed.is_some_and(|bytes| bytes > most as u64) {
         return Err(Failure::TooLarge(most));
     }

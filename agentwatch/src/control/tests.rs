@@ -1,6 +1,7 @@
 //! The API over real sockets, with a thread that plays the owner.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -20,6 +21,7 @@ use super::*;
 use crate::exit;
 use crate::paths::Paths;
 
+mod otlp;
 pub mod samples;
 
 /// How the owner behaves.
@@ -27,6 +29,8 @@ pub mod samples;
 pub enum Manner {
     Answers,
     KeepsSilent,
+    /// Answers, and knows no process of a session.
+    KnowsNobody,
 }
 
 /// A server with an owner behind it, in a folder of its own.
@@ -34,6 +38,8 @@ pub struct Daemon {
     pub paths: Paths,
     pub launches: mpsc::Receiver<Launch>,
     unheard: mpsc::Receiver<String>,
+    /// Where it takes spans.
+    spans: SocketAddr,
     server: Option<Server>,
     mailbox: Mailbox,
     owner: Option<JoinHandle<Vec<Request>>>,
@@ -47,8 +53,10 @@ impl Daemon {
         let (mailbox, inbox) = mailbox().unwrap();
         let ((told, launches), (refused, unheard)) = (mpsc::channel(), mpsc::channel());
         let owner = Some(std::thread::spawn(move || own(manner, &inbox, &(told, refused))));
-        let server = Some(serve(RunLock::take(&paths).unwrap(), mailbox.clone()).unwrap());
-        Self { paths, launches, unheard, server, mailbox, owner, _folder: folder }
+        let listener = listen_to_spans("127.0.0.1:0".parse().unwrap()).unwrap();
+        let spans = listener.local_addr().unwrap();
+        let server = Some(serve(RunLock::take(&paths).unwrap(), mailbox.clone(), Some(listener)).unwrap());
+        Self { paths, launches, unheard, spans, server, mailbox, owner, _folder: folder }
     }
 
     pub fn client(&self) -> Client {
@@ -95,13 +103,13 @@ fn own(manner: Manner, inbox: &Inbox, told: &(mpsc::Sender<Launch>, mpsc::Sender
                     return kept;
                 }
                 request if manner == Manner::KeepsSilent => kept.push(request),
-                request => answer(request, told),
+                request => answer(request, manner, told),
             }
         }
     }
 }
 
-fn answer(request: Request, (told, unheard): &(mpsc::Sender<Launch>, mpsc::Sender<String>)) {
+fn answer(request: Request, manner: Manner, (told, unheard): &(mpsc::Sender<Launch>, mpsc::Sender<String>)) {
     let sessions = samples::sessions();
     // A caller that has given up meanwhile is no failure.
     match request {
@@ -130,6 +138,14 @@ fn answer(request: Request, (told, unheard): &(mpsc::Sender<Launch>, mpsc::Sende
             let known = caller.pid.is_some() && body.session.is_none_or(|session| session == "coding-7f3k2q");
             let refusal = Refusal::NotYours { own: "aider-aaaaaa".into() };
             let _ = reply.send(if known { Ok(samples::intent()) } else { Err(refusal) });
+        }
+        Request::Members { reply } => {
+            let own = Member { pid: std::process::id(), session: 7 };
+            let _ = reply.send(Ok(if manner == Manner::KnowsNobody { Vec::new() } else { vec![own] }));
+        }
+        Request::Spans { export, caller, reply } => {
+            let known = caller.pid == Some(std::process::id()) && caller.start_ticks.is_some();
+            let _ = reply.send(if known { Ok(export.refused) } else { Err(Refusal::UnknownSender) });
         }
         Request::Tool { reply, .. } => {
             let _ = reply.send(Ok(samples::tool_view()));
@@ -169,6 +185,13 @@ fn raw(socket: &Path, bytes: &[u8]) -> (u16, Value) {
 
 fn read_answer(stream: &mut UnixStream) -> (u16, Value) {
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let (head, body) = read_whole(stream);
+    let status = head.split(' ').nth(1).map_or(0, |status| status.parse().unwrap());
+    (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+}
+
+/// Head and body of an answer.
+fn read_whole(stream: &mut impl Read) -> (String, Vec<u8>) {
     let mut answer = Vec::new();
     let mut chunk = [0; 4096];
     loop {
@@ -179,10 +202,10 @@ fn read_answer(stream: &mut UnixStream) -> (u16, Value) {
             Err(error) => panic!("no whole answer: {error}"),
         }
     }
-    let text = String::from_utf8(answer).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    let status = head.split(' ').nth(1).map_or(0, |status| status.parse().unwrap());
-    (status, serde_json::from_str(body).unwrap_or(Value::Null))
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap_or(answer.len());
+    let body = answer.get(end + 4..).unwrap_or_default().to_vec();
+    answer.truncate(end);
+    (String::from_utf8(answer).unwrap(), body)
 }
 
 fn code(answer: &(u16, Value)) -> (u16, &str) {
@@ -377,7 +400,7 @@ fn sockets_that_a_killed_daemon_left_are_replaced() {
     drop(UnixListener::bind(paths.declare_socket()).unwrap());
     assert!(matches!(Client::new(&paths).status(), Err(ClientError::NotRunning { .. })));
     let (mailbox, _inbox) = mailbox().unwrap();
-    let _server = serve(RunLock::take(&paths).unwrap(), mailbox).unwrap();
+    let _server = serve(RunLock::take(&paths).unwrap(), mailbox, None).unwrap();
     assert!(
         matches!(Client::new(&paths).status(), Err(ClientError::Silent { .. })),
         "it answers, without an owner"

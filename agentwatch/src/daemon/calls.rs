@@ -116,7 +116,7 @@ impl Daemon {
         self.log.append(&mut event);
     }
 
-    fn call_event(&self, kind: Kind, harness: Harness, whose: &CallRef) -> Event {
+    pub(super) fn call_event(&self, kind: Kind, harness: Harness, whose: &CallRef) -> Event {
         let mut event = self.harness_event(kind, harness);
         event.prompt_id.clone_from(&whose.prompt);
         event.tool_call = Some(whose.in_its_own_event());
@@ -124,7 +124,7 @@ impl Daemon {
     }
 
     /// An event about what a harness told.
-    fn harness_event(&self, kind: Kind, harness: Harness) -> Event {
+    pub(super) fn harness_event(&self, kind: Kind, harness: Harness) -> Event {
         let mut event = self.state.host_event(kind, harness.now, None);
         if let Some(session) = self.state.sessions.get(harness.session) {
             name_session(&mut event, session);

@@ -20,13 +20,14 @@ mod requests;
 mod rules;
 mod saved;
 mod selftest;
+mod spans;
 mod standing;
 mod start;
 mod surroundings;
 mod takeover;
 mod watch;
 
-use std::{collections::BTreeMap, os::fd::AsFd as _, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, os::fd::AsFd as _, sync::Arc};
 
 use agentwatch_common::maps::{LossKey, control, wake};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -80,6 +81,9 @@ pub struct Daemon {
     numbers: Numbers,
     inbox: Inbox,
     _server: Server,
+    /// Where spans are taken.
+    otlp: Option<SocketAddr>,
+    strangers: spans::Strangers,
     signals: start::Signals,
     since: String,
     kernel_release: Arc<str>,
@@ -197,6 +201,7 @@ impl Daemon {
         }
         self.tell_untold(now);
         self.tend_names();
+        self.tell_strangers(now);
         self.tend_written(now);
         self.log.tend(self.state.host.unix_ns(now));
         if std::mem::take(&mut self.unsaved) {

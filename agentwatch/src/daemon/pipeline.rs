@@ -108,7 +108,7 @@ impl Pipeline {
         state.apply(&record, bytes, &mut self.events);
         for mut event in self.events.drain(..) {
             if let Some((count, last_ns)) = repeats {
-                state.count_repeats(&event, record.header.session, count);
+                state.count_repeats(&event, &record.header, count);
                 event.count = count;
                 event.time_last = (count > 1).then(|| format_time(state.host.unix_ns(last_ns)));
             }

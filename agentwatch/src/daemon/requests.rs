@@ -48,6 +48,10 @@ impl Daemon {
                     self.tell_unheard(&caller, why, now);
                     drop(reply.send(Ok(())));
                 }
+                Request::Members { reply } => drop(reply.send(Ok(self.members()))),
+                Request::Spans { export, caller, reply } => {
+                    drop(reply.send(self.spans(*export, &caller, now)));
+                }
                 Request::Launch { launch, reply } => {
                     let answer = self.launch(&launch, now);
                     drop(reply.send(answer));
@@ -129,7 +133,11 @@ impl Daemon {
                 segment: last_segment(&self.paths.state),
             },
             losses: self.losses.total + self.pipeline.unkept,
-            abilities: abilities.chain([self.program_ability()]).chain(self.log_ability()).collect(),
+            abilities: abilities
+                .chain([self.program_ability()])
+                .chain(self.log_ability())
+                .chain(self.span_ability())
+                .collect(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    net::{SocketAddr, TcpListener},
     os::{
         fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
@@ -31,6 +32,7 @@ use super::{
     rules::CompileError,
     saved,
     selftest::SelfTests,
+    spans::Strangers,
     surroundings::Surroundings,
     takeover,
     watch::Watch,
@@ -67,6 +69,8 @@ pub struct Options {
     pub strict: bool,
     /// Size and age of the log.
     pub limits: Limits,
+    /// Where spans are taken, if anywhere: an address of the loopback device.
+    pub otlp: Option<SocketAddr>,
 }
 
 /// Why the daemon does not come up.
@@ -115,6 +119,14 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The receiver of spans.
+    #[error("cannot take spans at {address}: {source}; `--otlp` says where")]
+    Otlp {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
     /// Signals, threads, descriptors.
     #[error("cannot set up the daemon: {0}")]
     Io(#[from] io::Error),
@@ -130,7 +142,7 @@ impl StartError {
             Self::NotProved(_) => exit::NOT_ALLOWED,
             Self::Policy(_) | Self::Applied { .. } | Self::Table(_) | Self::Rules(_) => exit::BAD_POLICY,
             Self::Log(error) => error.exit_code(),
-            Self::Host { .. } | Self::Io(_) => exit::FAILED,
+            Self::Host { .. } | Self::Otlp { .. } | Self::Io(_) => exit::FAILED,
         }
     }
 }
@@ -194,6 +206,7 @@ struct ComingUp {
     why: &'static str,
     lock: RunLock,
     log: Log,
+    spans: Option<TcpListener>,
 }
 
 impl Daemon {
@@ -219,10 +232,11 @@ impl Daemon {
         let (loaded, why) = Loaded::at_start(&wanted, &options.paths.state)?;
         let lock = RunLock::take(&options.paths)?;
         let (log, _recovery) = Log::open(&options.paths.state, options.limits)?;
+        let spans = options.otlp.map(listen_to_spans).transpose()?;
         let kernel = kernel::attach()?;
         memory::release();
         let began_here = !kernel.taken_over;
-        let up = ComingUp { wanted, watch, surroundings, names, loaded, why, lock, log };
+        let up = ComingUp { wanted, watch, surroundings, names, loaded, why, lock, log, spans };
         Self::begin(options, up, kernel).inspect_err(|_| {
             // Nobody would read what programs without a daemon tell.
             if began_here {
@@ -233,7 +247,7 @@ impl Daemon {
 
     /// Goes on with the kernel's side in place.
     fn begin(options: &Options, up: ComingUp, kernel: Kernel) -> Result<Self, StartError> {
-        let ComingUp { wanted, watch, surroundings, mut names, loaded, why, lock, mut log } = up;
+        let ComingUp { wanted, watch, surroundings, mut names, loaded, why, lock, mut log, spans } = up;
         let Kernel { mut maps, abilities, taken_over, lock: host_lock } = kernel;
         let signals = Signals::new()?;
         let host = host()?;
@@ -278,7 +292,11 @@ impl Daemon {
             log.append(&mut event);
         }
         let (mailbox, inbox) = api::mailbox()?;
-        let server = api::serve(lock, mailbox)?;
+        let server = api::serve(lock, mailbox, spans)?;
+        if options.otlp.is_some() {
+            // What was done before is not known whole.
+            state.calls.keep_times(state.host.unix_ns(now));
+        }
         // In the order in which things happened: what waits in the ring, then what is there now.
         let mut pipeline = Pipeline::default();
         state.take_over(earlier.sessions);
@@ -311,6 +329,8 @@ impl Daemon {
             numbers,
             inbox,
             _server: server,
+            otlp: options.otlp,
+            strangers: Strangers::default(),
             signals,
             since,
             kernel_release: kernel_release()?,
@@ -331,6 +351,10 @@ impl Daemon {
             syncing: None,
         })
     }
+}
+
+fn listen_to_spans(address: SocketAddr) -> Result<TcpListener, StartError> {
+    api::listen_to_spans(address).map_err(|source| StartError::Otlp { address, source })
 }
 
 /// Says to the kernel which process the daemon is, which sessions may not signal.

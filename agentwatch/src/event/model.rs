@@ -87,9 +87,12 @@ pub struct Event {
     /// The prompt (`prompt.submitted`), or its beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
-    /// What came of it (`tool.ended`, `prompt.ended`).
+    /// What came of it (`tool.ended`, `tool.reported`, `prompt.ended`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
+    /// The span that told of it (`tool.reported`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span: Option<Box<SpanRef>>,
     /// What the program got for it, where agentwatch made the call fail: `EPERM`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errno: Option<Arc<str>>,
@@ -314,10 +317,11 @@ pub struct ToolCallRef {
     /// The call of the agent above, where a sub-agent makes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Arc<str>>,
-    /// How it is known that it belongs to this call. Absent in events about the call itself.
+    /// How it is known that it belongs to this call. Absent in events about the call itself, but for `tool.reported`: there it
+    /// says how what came of it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<CallBy>,
-    /// What the tool is told, as JSON, or the beginning of that (`tool.started`).
+    /// What the tool is told, as JSON, or the beginning of that (`tool.started`, `tool.reported`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<String>,
 }
@@ -337,6 +341,28 @@ pub struct Outcome {
     pub writes: u64,
     /// Of these such that were refused.
     pub denied: u64,
+}
+
+/// A span of OpenTelemetry, as its sender tells of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpanRef {
+    /// Id of its trace: 32 hexadecimal digits.
+    pub trace_id: String,
+    /// Its id: 16 hexadecimal digits.
+    pub id: String,
+    /// Id of the span above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// When it began: RFC 3339 in UTC with nanoseconds.
+    pub start: String,
+    /// When it ended.
+    pub end: String,
+    /// Id of the conversation that it is part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<String>,
+    /// The kind of its error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// What was lost, counted where it happened.
@@ -467,6 +493,8 @@ named! {
         Target = "target",
         /// The harness started the process while no other call was on its way.
         Only = "only",
+        /// It was done in the time that a span tells, and is of no other call: the least sure.
+        Time = "time",
     }
 }
 
@@ -533,6 +561,8 @@ named! {
         PromptEnded = "prompt.ended",
         ToolStarted = "tool.started",
         ToolEnded = "tool.ended",
+        ToolReported = "tool.reported",
+        ToolRefused = "tool.refused",
         SloSpike = "slo.spike",
         SelfTest = "selftest",
         LogRecovered = "log.recovered",

@@ -123,6 +123,7 @@ pub(super) fn host_event(like: &Event, kind: Kind, reason: String) -> Event {
         prompt_id: None,
         prompt: None,
         outcome: None,
+        span: None,
         errno: None,
         count: 1,
         time_last: None,

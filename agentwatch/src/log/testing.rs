@@ -70,6 +70,7 @@ pub fn event(offset: u64, session: &str) -> Event {
         prompt_id: None,
         prompt: None,
         outcome: None,
+        span: None,
         errno: None,
         count: 1,
         time_last: None,

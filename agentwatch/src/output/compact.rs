@@ -122,7 +122,7 @@ const fn has_verdict(kind: Kind) -> bool {
     use Kind::{
         DaemonStart, DaemonStop, IntentChecked, IntentClosed, IntentDeclared, IntentRefused, LogRecovered,
         LogRemoved, Loss, PolicyApplied, PolicyRefused, PromptEnded, PromptSubmitted, SelfTest, SessionEnd,
-        SessionStart, SloSpike, ToolEnded, ToolStarted,
+        SessionStart, SloSpike, ToolEnded, ToolRefused, ToolReported, ToolStarted,
     };
     !matches!(
         kind,
@@ -138,6 +138,8 @@ const fn has_verdict(kind: Kind) -> bool {
             | PromptEnded
             | ToolStarted
             | ToolEnded
+            | ToolReported
+            | ToolRefused
             | SloSpike
             | SelfTest
             | LogRecovered
@@ -178,6 +180,8 @@ fn operation(event: &Event) -> &'static str {
             | Kind::PromptEnded
             | Kind::ToolStarted
             | Kind::ToolEnded
+            | Kind::ToolReported
+            | Kind::ToolRefused
             | Kind::SloSpike
             | Kind::SelfTest,
             _,
