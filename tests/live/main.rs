@@ -27,6 +27,7 @@ mod names;
 mod nested;
 mod network;
 mod other_names;
+mod otlp;
 mod outsiders;
 mod paths;
 mod policies;

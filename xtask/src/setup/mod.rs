@@ -5,6 +5,7 @@
 
 pub mod bpf_linker;
 pub mod packages;
+pub mod python;
 pub mod rust_src;
 
 use anyhow::Result;

@@ -53,6 +53,19 @@ pub fn ensure_npm() -> Result<()> {
     ensure_none(|| if paths::find_program("npm").is_none() { vec!["npm"] } else { Vec::new() })
 }
 
+/// Installs pip, which Python's packages for live tests come by.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn ensure_pip() -> Result<()> {
+    let has_pip = || {
+        let asked =
+            cmd::command("python3").and_then(|mut python| cmd::read(python.args(["-m", "pip", "--version"])));
+        asked.is_ok()
+    };
+    ensure_none(|| if has_pip() { Vec::new() } else { vec!["python3-pip"] })
+}
+
 /// Installs what is missing.
 fn ensure_none(missing: impl Fn() -> Vec<&'static str>) -> Result<()> {
     if missing().is_empty() {

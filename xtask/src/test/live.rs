@@ -103,8 +103,8 @@ fn boot(args: &Args, kernel: &str, programs: &Programs, seen: &Shared, out: &Pat
         kernel: kernel.to_owned(),
         memory_mb: MEMORY_MB,
         packages: packages(),
-        // Without it the tests that need it fail, and the others run.
-        shares: Some(agent()?).filter(|folder| folder.is_dir()).into_iter().collect(),
+        // Without them the tests that need them fail, and the others run.
+        shares: [agent()?, setup::python::otel()?].into_iter().filter(|folder| folder.is_dir()).collect(),
         out: Some(out.to_path_buf()),
         command,
         timeout: Duration::from_secs(args.timeout),

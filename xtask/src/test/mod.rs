@@ -112,6 +112,7 @@ pub fn main(args: &Args) -> Result<i32> {
             Ok(())
         }));
         parts.push(Part::check("the real agent", || live::install_agent(programs.as_ref())));
+        parts.push(Part::check("OpenTelemetry's SDK", || setup::python::ensure_otel().map(drop)));
         parts.push(Part::check("kernels and images", || {
             images.join().unwrap_or_else(|_| Err(anyhow!("their preparation panicked; its message is above")))
         }));
