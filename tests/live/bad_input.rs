@@ -42,7 +42,7 @@ const TOLD: [&str; 4] =
     ["the body must be JSON", "unknown field `declared_by`", "cannot declare for", "larger than 64 KiB"];
 
 fn is_refusal(event: &Event) -> bool {
-    event.kind == Kind::IntentRefused
+    matches!(event.kind, Kind::IntentRefused | Kind::ToolRefused)
 }
 
 /// Reads on until the log has told of as many refusals as there were.

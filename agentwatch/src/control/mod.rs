@@ -31,6 +31,7 @@ pub use lock::{RunError, RunLock};
 pub use request::{Apply, Caller, Inbox, Launch, Mailbox, Member, Refusal, Reply, Request, mailbox, resolve};
 pub use server::{Server, serve};
 pub use tcp::listen as listen_to_spans;
+pub use unheard::Word;
 
 #[cfg(test)]
 pub(crate) mod tests;

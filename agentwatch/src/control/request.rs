@@ -14,7 +14,7 @@ use super::policy::{AppliedView, PolicyFile, PolicyView};
 use super::selftest::SelfTestView;
 use super::state::{DaemonView, LaunchView, SessionView, TreeView};
 use super::tool::{ToolBody, ToolView};
-use super::unheard::Untold;
+use super::unheard::{Untold, Word};
 use crate::otlp::{Export, Refused};
 
 /// Where the owner puts its answer. Sending fails where nobody waits for it any more; that is no error.
@@ -115,6 +115,8 @@ pub enum Request {
     Unheard {
         /// Whose.
         caller: Caller,
+        /// About what.
+        word: Word,
         /// Why.
         why: String,
         /// Answer, once it is told.

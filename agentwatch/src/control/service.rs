@@ -25,7 +25,7 @@ use super::routes::{Action, Door, Found, find};
 use super::state::{ErrorView, LaunchBody, LaunchView, SessionsView};
 use super::tcp::Ends;
 use super::tool::ToolBody;
-use super::unheard::is_word;
+use super::unheard::Word;
 
 const OPENAPI: &[u8] = include_bytes!("openapi.json");
 
@@ -223,13 +223,12 @@ impl Call {
         if self.door == Door::Otlp {
             return self.receive(request).await;
         }
-        let found = find(self.door, request.method(), request.uri().path());
-        let is_word = matches!(found, Found::Action(action, _) if is_word(action));
+        let word = Word::of(&find(self.door, request.method(), request.uri().path()));
         match self.dispatch(request).await {
             Ok(body) => json(StatusCode::OK, body),
             Err(failure) => {
-                if is_word {
-                    self.tell_refusal(&failure).await;
+                if let Some(word) = word {
+                    self.tell_refusal(word, &failure).await;
                 }
                 tracing::debug!(door = ?self.door, uid = self.peer.uid, %failure, "a control call failed");
                 failure.response()

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::request::{Refusal, Request};
-use super::routes::Action;
+use super::routes::{Action, Found};
 use super::service::{Call, Failure};
 
 /// How many refusals nobody told one by one.
@@ -26,15 +26,32 @@ impl Untold {
     }
 }
 
-/// Whether this is somebody's word about what a session does.
-pub const fn is_word(action: Action) -> bool {
-    matches!(action, Action::Declare | Action::CloseIntent | Action::CheckIntent | Action::Tool)
+/// What somebody's word is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// What a session is about to do.
+    OfIntent,
+    /// What its tools do.
+    OfTool,
+}
+
+impl Word {
+    /// Where a request is somebody's word about what a session does.
+    pub(super) const fn of(found: &Found) -> Option<Self> {
+        match found {
+            Found::Action(Action::Declare | Action::CloseIntent | Action::CheckIntent, _) => {
+                Some(Self::OfIntent)
+            }
+            Found::Action(Action::Tool, _) => Some(Self::OfTool),
+            _ => None,
+        }
+    }
 }
 
 impl Call {
     /// Has it told that somebody's word was refused. Comes back once that is done, so that the caller is still there to be
     /// known.
-    pub(super) async fn tell_refusal(&self, failure: &Failure) {
+    pub(super) async fn tell_refusal(&self, word: Word, failure: &Failure) {
         let untold = self.shared.mailbox.untold();
         match failure {
             // Who is nobody cannot fill the log.
@@ -48,7 +65,7 @@ impl Call {
             self.caller().ok().filter(|caller| caller.pid.is_some_and(|pid| is_told(pid, caller.uid)));
         let Some(caller) = caller else { return untold.count() };
         let why = failure.to_string();
-        if self.ask(|reply| Request::Unheard { caller, why, reply }).await.is_err() {
+        if self.ask(|reply| Request::Unheard { caller, word, why, reply }).await.is_err() {
             untold.count();
         }
     }

@@ -6,7 +6,7 @@ use super::Daemon;
 use crate::{
     attribution::Session,
     control::{
-        Caller, Refusal,
+        Caller, Refusal, Word,
         intent::{DeclaredBy, IntentBody, IntentCheckBody, IntentCheckView, IntentState, IntentView},
         resolve,
     },
@@ -61,13 +61,17 @@ impl Daemon {
     }
 
     /// Tells that somebody's word was refused before it got here.
-    pub(super) fn tell_unheard(&mut self, caller: &Caller, why: String, now: u64) {
+    pub(super) fn tell_unheard(&mut self, caller: &Caller, word: Word, why: String, now: u64) {
         let own = self.session_of(caller);
         if own.is_none() && !caller.by_control {
             return self.inbox.untold().count();
         }
         let session = own.and_then(|own| self.state.sessions.get(own)).map(|one| Arc::clone(&one.id));
-        self.tell_intent(Kind::IntentRefused, &session.unwrap_or_default(), None, why, now);
+        let kind = match word {
+            Word::OfIntent => Kind::IntentRefused,
+            Word::OfTool => Kind::ToolRefused,
+        };
+        self.tell_intent(kind, &session.unwrap_or_default(), None, why, now);
     }
 
     /// Tells how many were refused that nobody told one by one: those of a flood, and of callers that are nobody.

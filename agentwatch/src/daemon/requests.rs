@@ -44,8 +44,8 @@ impl Daemon {
                 Request::Tool { body, caller, reply } => {
                     drop(reply.send(self.tool(*body, &caller, now)));
                 }
-                Request::Unheard { caller, why, reply } => {
-                    self.tell_unheard(&caller, why, now);
+                Request::Unheard { caller, word, why, reply } => {
+                    self.tell_unheard(&caller, word, why, now);
                     drop(reply.send(Ok(())));
                 }
                 Request::Members { reply } => drop(reply.send(Ok(self.members()))),
