@@ -9,6 +9,7 @@
 //! says it is and never who its text says. A third, for spans by TCP, is there where it is asked for.
 
 pub mod client;
+mod failure;
 pub mod intent;
 pub mod limits;
 mod load;

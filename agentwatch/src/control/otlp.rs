@@ -15,9 +15,10 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::timeout;
 
+use super::failure::Failure;
 use super::limits;
 use super::request::{self, Caller, Refusal};
-use super::service::{Call, Failure, read};
+use super::service::{Call, read};
 use super::tcp::{self, Holder};
 use crate::otlp::{self, Export, Form, Refused};
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use super::failure::Failure;
 use super::request::{Refusal, Request};
 use super::routes::{Action, Found};
-use super::service::{Call, Failure};
+use super::service::Call;
 
 /// How many refusals nobody told one by one.
 #[derive(Clone, Debug, Default)]

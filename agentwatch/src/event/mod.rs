@@ -6,8 +6,12 @@
 pub mod bytes;
 mod cause;
 mod model;
+mod said;
 pub mod time;
+mod words;
 
 pub use bytes::ObservedText;
 pub use cause::Cause;
 pub use model::*;
+pub use said::*;
+pub use words::*;
