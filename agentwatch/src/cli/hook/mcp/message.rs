@@ -313,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_sentence_goes_in_and_all_else_stays() {
-        let block = r#"{"text":"no \"x\"","type":"text"}"#;
+        let block = r#"{"type":"text","text":"no \"x\""}"#;
         for (line, new) in [
             (
                 r#"{"id":1,"result":{"content":[ ],"big":123456789012345678901.50}}"#,
