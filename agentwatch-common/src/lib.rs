@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+pub mod bound;
 pub mod kind;
 pub mod limits;
 pub mod maps;
@@ -16,4 +17,4 @@ pub mod rules;
 
 /// Version of everything in this crate that crosses the boundary. Each record carries it, and a daemon
 /// that finds pinned maps of another version replaces them.
-pub const ABI: u16 = 5;
+pub const ABI: u16 = 7;

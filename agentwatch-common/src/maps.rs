@@ -200,8 +200,10 @@ pub mod control {
     pub const LOSSES_UNATTRIBUTED_TOLD: u32 = 15;
     /// How far the version of a policy is shifted in [`POLICY`].
     pub const POLICY_SHIFT: u32 = 8;
+    /// Changes whenever a session comes to be bound or is bound no longer; 0 while none is: see [`crate::bound`].
+    pub const BOUND: u32 = 16;
     /// Entries of the array.
-    pub const LEN: u32 = 16;
+    pub const LEN: u32 = 17;
 }
 
 /// By what the daemon is woken: values of [`control::READER_WAITS`]. Whoever wakes it sets it to [`wake::AWAKE`].

@@ -84,6 +84,9 @@ numbered! {
 pub const RULE_DEFAULT: u16 = u16::MAX;
 /// Number of a rule in an event where nothing could be decided: refused, where rules are enforced.
 pub const RULE_UNDECIDED: u16 = u16::MAX - 1;
+/// Number of a rule in an event where an intent decided that binds the session: the event has its number in the place of the
+/// policy's version, see [`crate::bound`].
+pub const RULE_BOUND: u16 = u16::MAX - 2;
 /// Number of a rule in an event where none had a say. Rules themselves are numbered from 1 in the order of the policy.
 pub const RULE_NONE: u16 = 0;
 /// Numbers of rules in events where a guard decided: this plus the guard's own, see [`guard`].
@@ -300,6 +303,11 @@ pub struct RuleAutomaton {
 pub const SOCKET_ABSTRACT: u8 = 0;
 /// What the text of a vsock address begins with; context id and port follow, four bytes each in network order.
 pub const SOCKET_VSOCK: u8 = 1;
+/// What the text of an IPv4 address begins with; the number of the transport follows (see [`TRANSPORTS`]), the address, and
+/// the port, four bytes each in network order. Only bindings have them: a policy's addresses are in tables of their own.
+pub const SOCKET_IPV4: u8 = 2;
+/// The same of an IPv6 address, of 16 bytes.
+pub const SOCKET_IPV6: u8 = 3;
 /// Bytes of such a text at most: that of the longest abstract name, whose NUL byte in front is the first.
 pub const SOCKET_TEXT_BYTES: u32 = 108;
 
@@ -356,7 +364,7 @@ const _: () = {
     assert!(size_of::<RuleSteps>() <= 4 << 20 && size_of::<RuleStates>() <= 4 << 20);
     assert!(size_of::<View>() == 16);
     assert!(
-        guard::COUNT <= 16 && RULES_MAX < RULE_GUARDS && RULE_GUARDS + (guard::COUNT as u16) < RULE_UNDECIDED
+        guard::COUNT <= 16 && RULES_MAX < RULE_GUARDS && RULE_GUARDS + (guard::COUNT as u16) < RULE_BOUND
     );
     assert!(size_of::<ViewKey>() == 8);
     assert!(size_of::<DeviceKey>() == 8 && size_of::<Device>() == 8);

@@ -8,11 +8,13 @@ use agentwatch_common::{kind::RecordKind, rules::op};
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 
 use crate::{
+    bound,
     file::{Facts, begin, look_at_file, report_one},
     judge::{Court, bit},
     kernel::{Address, offset, read_field},
     mounted::{self, Seen},
-    path::{self, Place},
+    path,
+    place::Place,
     record::part,
     session::Member,
 };
@@ -22,14 +24,20 @@ use crate::{
 fn report(member: &Member, kind: RecordKind, dentry: Address, name: Address) -> i32 {
     let court = Court::of(member, bit(op::WRITE));
     let within = Place::new(core::ptr::null(), dentry);
-    let Some((record, body)) = begin(member, kind, within, Facts::NONE) else { return Court::unseen(&court) };
+    let Some((record, body)) = begin(member, kind, within, Facts::NONE) else {
+        return bound::unseen(&court, member).carry_out();
+    };
     let seen = mounted::seen_through(&record, member.task, dentry);
     let (place, judges) = match seen {
         Seen::Through(mnt) => (Place::new(mnt, dentry), true),
         Seen::Nowhere | Seen::Unknown => (within, false),
     };
     let asked = if judges { court } else { None };
+    if !judges {
+        bound::let_go(&record, seen == Seen::Unknown);
+    }
     look_at_file(&record, place, [part!(body, path), part!(body, path_fs)], &asked, [bit(op::WRITE), 0]);
+    bound::on_place(&record, place, bit(op::WRITE));
     if seen == Seen::Unknown
         && let Some(court) = &court
     {

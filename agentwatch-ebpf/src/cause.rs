@@ -16,7 +16,8 @@ use crate::{
     file::FMODE_EXEC,
     kernel::{Access, Address, field, kernel_loops, offset, pointer, repeat},
     maps::{CONTROL, SESSIONS, SOURCES, WRITTEN},
-    path::{self, Place},
+    path,
+    place::Place,
     record::{ANY, KnownPlace, Record, count_loss, fill, part},
     session::{self, Member, Task, control_word, current_task, process_start},
 };

@@ -4,11 +4,12 @@ use agentwatch_common::{kind::RecordKind, rules::op};
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 
 use crate::{
-    cause,
+    bound, cause,
     file::{Facts, OUTSIDE, begin, look_at_file},
     judge::{Court, Judgement, bit},
     kernel::{Address, field, offset},
-    path::{self, Place},
+    path,
+    place::Place,
     record::part,
     session::{Member, Task},
 };
@@ -80,11 +81,18 @@ fn mapped(file: Address) -> i32 {
 #[inline(always)]
 fn judge_file(member: &Member, file: Address, kind: RecordKind, ops: [u32; 2]) -> Judgement {
     let court = Court::of(member, bit(op::EXEC));
-    let Some(found) = court else { return Judgement::NONE };
+    // What binds a session says nothing of what is mapped.
+    let is_bound = ops[0] != 0 && bound::is_bound(member);
+    if court.is_none() && !is_bound {
+        return Judgement::NONE;
+    }
     let path = file.wrapping_add(offset!(file_f_path));
     let place = Place::read(path);
-    let Some((record, body)) = begin(member, kind, place, Facts::NONE) else { return found.undecided() };
+    let Some((record, body)) = begin(member, kind, place, Facts::NONE) else {
+        return bound::unseen(&court, member);
+    };
     look_at_file(&record, place, [part!(body, path), part!(body, path_fs)], &court, ops);
+    bound::on_place(&record, place, ops[0]);
     let judgement = record.decided();
     // What the mode only tells of is on the exec's own event.
     let told =

@@ -11,10 +11,11 @@ use aya_ebpf::{
 };
 
 use crate::{
-    cause, guard,
+    bound, cause, guard,
     judge::{Court, Judgement, Ops, Within, bit},
     kernel::{Access, Address, Loaded, field, offset},
-    path::{self, Place},
+    path,
+    place::Place,
     record::{Record, fill, part},
     session::{Member, Task},
 };
@@ -153,9 +154,12 @@ pub fn report_one<A: Access>(
     ops: Ops,
 ) -> i32 {
     let court = Court::of(member, ops);
-    let Some((record, body)) = begin(member, kind, place, facts) else { return unseen(&court, &facts) };
+    let Some((record, body)) = begin(member, kind, place, facts) else {
+        return unseen(member, &court, &facts);
+    };
     let asked = record.asked([ops, 0]);
     look_at_file(&record, place, [part!(body, path), part!(body, path_fs)], &court, asked);
+    bound::on_place(&record, place, asked[0]);
     record.finish(member, kind)
 }
 
@@ -165,9 +169,12 @@ pub fn report_one<A: Access>(
 pub fn report_end(member: &Member, kind: RecordKind, place: Place) -> i32 {
     let kept = kept_by_name(place);
     let court = Court::of(member, bit(op::DELETE) | kept);
-    let Some((record, body)) = begin(member, kind, place, Facts::NONE) else { return Court::unseen(&court) };
+    let Some((record, body)) = begin(member, kind, place, Facts::NONE) else {
+        return bound::unseen(&court, member).carry_out();
+    };
     let asked = record.asked([bit(op::DELETE), kept]);
     look(&record, place, [part!(body, path), part!(body, path_fs)], &court, asked);
+    bound::on_place(&record, place, asked[0]);
     record.finish(member, kind)
 }
 
@@ -188,9 +195,13 @@ pub fn report_two(
     ops: [[Ops; 2]; 2],
 ) -> i32 {
     let court = Court::of(member, ops[0][0] | ops[0][1] | ops[1][0]);
-    let Some((record, body)) = begin(member, kind, places[0], facts) else { return unseen(&court, &facts) };
+    let Some((record, body)) = begin(member, kind, places[0], facts) else {
+        return unseen(member, &court, &facts);
+    };
     look_at_file(&record, places[0], [part!(body, path), part!(body, path_fs)], &court, ops[0]);
     look(&record, places[1], [part!(body, path_to), part!(body, path_to_fs)], &court, ops[1]);
+    bound::on_place(&record, places[0], ops[0][0]);
+    bound::on_place(&record, places[1], ops[1][0]);
     fill!(body, ino_to: places[1].ino());
     record.finish(member, kind)
 }
@@ -206,7 +217,9 @@ pub fn report_move(
     ops: [[Ops; 2]; 2],
 ) -> i32 {
     let court = Court::of(member, ops[0][0] | ops[1][0] | ANY_RULE | bit(op::MOVE_ABOVE));
-    let Some((record, body)) = begin(member, kind, places[0], facts) else { return unseen(&court, &facts) };
+    let Some((record, body)) = begin(member, kind, places[0], facts) else {
+        return unseen(member, &court, &facts);
+    };
     let [here, there] = [ops[0], ops[1]].map(|ops| record.asked(ops));
     look(&record, places[0], [part!(body, path), part!(body, path_fs)], &court, here);
     let from = record.known().states();
@@ -214,13 +227,16 @@ pub fn report_move(
     let to = record.known().states();
     if let Some(court) = &court {
         if places[0].is_folder() {
-            record.decide(&court.on_move(from, to));
+            court.on_move(&record, from, to);
         }
         // Where both names are to keep what they name, both are exchanged.
         if there[1] != 0 && places[1].is_folder() {
-            record.decide(&court.on_move(to, from));
+            court.on_move(&record, to, from);
         }
     }
+    // Last: what comes behind would be followed for each way through it.
+    bound::on_place(&record, places[0], here[0]);
+    bound::on_place(&record, places[1], there[0]);
     fill!(body, ino_to: places[1].ino());
     record.finish(member, kind)
 }
@@ -236,8 +252,11 @@ pub fn report_with_text(
     ops: Ops,
 ) -> i32 {
     let court = Court::of(member, ops);
-    let Some((record, body)) = begin(member, kind, place, facts) else { return unseen(&court, &facts) };
+    let Some((record, body)) = begin(member, kind, place, facts) else {
+        return unseen(member, &court, &facts);
+    };
     look(&record, place, [part!(body, path), part!(body, path_fs)], &court, [ops, 0]);
+    bound::on_place(&record, place, ops);
     path::append_text(&record, text, part!(body, path_to));
     record.finish(member, kind)
 }
@@ -278,8 +297,8 @@ pub fn look_at_file<A: Access>(
 
 /// What a hook returns where no buffer was free.
 #[inline(always)]
-fn unseen(court: &Option<Court>, facts: &Facts) -> i32 {
-    if court.is_some() { Court::unseen(court) } else { facts.decided.carry_out() }
+fn unseen(member: &Member, court: &Option<Court>, facts: &Facts) -> i32 {
+    if facts.decided.refuses() { facts.decided.carry_out() } else { bound::unseen(court, member).carry_out() }
 }
 
 /// Takes a buffer and fills in what is no path.
@@ -301,5 +320,6 @@ pub fn begin<A: Access>(
         gid: facts.gid,
     );
     record.decide(&facts.decided);
+    bound::take_up(&record, member);
     Some((record, body))
 }

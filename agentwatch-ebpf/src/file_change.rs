@@ -12,7 +12,7 @@ use crate::{
     },
     judge::{Ops, bit},
     kernel::{Address, offset, pointer},
-    path::Place,
+    place::Place,
     session::Member,
 };
 

@@ -16,7 +16,8 @@ use crate::{
     judge::{Court, Judgement},
     kernel::{Address, field, offset, read_field},
     maps::{PROCESSES, SESSIONS},
-    path::{self, Place},
+    path,
+    place::Place,
     record::{Record, fill, part},
     session::{Member, NS_PER_TICK, Task, control_word, process_start},
 };

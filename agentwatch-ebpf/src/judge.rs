@@ -15,9 +15,10 @@ use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_send_signal};
 use crate::{
     kernel::{Access, kernel_loops, repeat},
     maps::{DECISIONS, DEVICES, LINKED, VIEWS, WINDOWS},
-    path::{self, Place},
+    path,
+    place::Place,
     record::Record,
-    rule_text::Automaton,
+    rule_text::OfPolicy,
     session::{Member, control_word, zero},
 };
 
@@ -135,12 +136,18 @@ impl Court {
     /// Who judges a process, if anybody.
     #[inline(always)]
     fn in_force(member: &Member) -> Option<Self> {
+        Self::in_force_for(member.agent)
+    }
+
+    /// Who judges by this number, if anybody.
+    #[inline(always)]
+    fn in_force_for(agent: u32) -> Option<Self> {
         let word = if kernel_loops() { control_word(control::POLICY) } else { 0 };
         if word == 0 {
             return None;
         }
         let slot = word as u32 & (rules::SLOTS - 1);
-        NonNull::new(VIEWS.get_ptr_mut(ViewKey { agent: member.agent, slot })?).map(Self)
+        NonNull::new(VIEWS.get_ptr_mut(ViewKey { agent, slot })?).map(Self)
     }
 
     /// What a guard decides (one of [`rules::guard`]): nothing where it is off.
@@ -162,6 +169,12 @@ impl Court {
             Some(court) => court.undecided().carry_out(),
             None => 0,
         }
+    }
+
+    /// Whether what is refused to a process is only told, by the number by which it is judged.
+    #[inline(always)]
+    pub fn only_tells(agent: u32) -> bool {
+        Self::in_force_for(agent).is_some_and(|court| view!(court, enforce) == 0)
     }
 
     /// What is decided about a process that cannot be followed: a refusal where its maker's rules are enforced, else
@@ -193,7 +206,7 @@ impl Court {
         known.set(0, zero());
         known.set_other(zero());
         let other = self.other_start(place, within.elsewhere);
-        let Some(automaton) = Automaton::of(self.slot()) else { return self.undecided() };
+        let Some(automaton) = OfPolicy::of(self.slot()) else { return self.undecided() };
         let Some(state) = automaton.read_path(record, automaton.start_path(within.elsewhere)) else {
             within.told(record, place);
             return self.undecided();
@@ -237,27 +250,28 @@ impl Court {
     }
 
     /// Judges the move of a folder by the paths that were kept before and after it: what is below it must be covered
-    /// there as it is here.
+    /// there as it is here. What is decided is noted in the record.
     #[inline(always)]
-    pub fn on_move(&self, from: [u32; 2], to: [u32; 2]) -> Judgement {
-        self.on_move_of(from[0], to[0]).or_stricter(self.on_move_of(from[1], to[1]))
+    pub fn on_move(&self, record: &Record, from: [u32; 2], to: [u32; 2]) {
+        self.on_move_of(*record, from[0], to[0]);
+        self.on_move_of(*record, from[1], to[1]);
     }
 
-    /// The same by the states in which one path ended before and after.
-    #[inline(always)]
-    fn on_move_of(&self, from: u32, to: u32) -> Judgement {
-        let Some(automaton) = Automaton::of(self.slot()) else { return self.undecided() };
-        if automaton.next(from, b'/') == automaton.next(to, b'/') {
-            return Judgement::NONE;
+    /// The same by the states in which one path ended before and after. A subprogram that gives nothing back: what comes
+    /// behind it the verifier follows once, and not for each way through it.
+    #[inline(never)]
+    fn on_move_of(self, record: Record, from: u32, to: u32) {
+        let Some(automaton) = OfPolicy::of(self.slot()) else { return record.decide(&self.undecided()) };
+        if automaton.next(from, b'/') != automaton.next(to, b'/') {
+            record.decide(&self.on_set(automaton.set(from), 0, bit(op::MOVE_ABOVE)));
         }
-        self.on_set(automaton.set(from), 0, bit(op::MOVE_ABOVE))
     }
 
     /// Judges a command line: `len` bytes of `count` arguments at the beginning of the tail, and behind
     /// `MATCH_COMMAND_BYTES` the program's name. Gives also how many bytes the arguments have, as far as they were read.
     #[inline(always)]
     pub fn on_command(&self, record: &Record, len: u64, count: u32) -> (Judgement, u64) {
-        let Some(automaton) = Automaton::of(self.slot()) else { return (self.undecided(), 0) };
+        let Some(automaton) = OfPolicy::of(self.slot()) else { return (self.undecided(), 0) };
         let (set, end) = automaton.read_command(record, len, count);
         (self.on_set(set, bit(op::RUN), 0), end)
     }
@@ -265,7 +279,7 @@ impl Court {
     /// Judges operations on a socket without a path, by a text of `len` bytes at the beginning of the tail.
     #[inline(never)]
     pub fn on_socket(&self, record: &Record, len: u32, ops: Ops) -> Judgement {
-        let Some(automaton) = Automaton::of(self.slot()) else { return self.undecided() };
+        let Some(automaton) = OfPolicy::of(self.slot()) else { return self.undecided() };
         self.on_set(automaton.read_socket(record, len), ops, 0)
     }
 

@@ -53,8 +53,9 @@ impl Endpoint {
         key
     }
 
+    /// The number of its transport in the tables.
     #[inline(always)]
-    fn transport(&self) -> u32 {
+    pub fn transport(&self) -> u32 {
         match self.protocol {
             IPPROTO_TCP | IPPROTO_MPTCP => 0,
             IPPROTO_UDP | IPPROTO_UDPLITE => 1,

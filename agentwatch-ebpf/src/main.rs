@@ -12,9 +12,11 @@
 
 #[macro_use]
 mod attach;
+mod address;
 mod atomic;
 mod attribute;
 mod automaton;
+mod bound;
 mod cause;
 mod cgroup;
 mod exec;
@@ -31,6 +33,7 @@ mod mount;
 mod mounted;
 mod net;
 mod path;
+mod place;
 mod process;
 mod recognise;
 mod record;

@@ -2,6 +2,7 @@
 
 use agentwatch_common::{
     answer::{Asker, Learned, LearnedKey, NameKey},
+    bound::{self, Binding, BoundEntry},
     limits,
     maps::{
         Automaton, CgroupEntry, FileKey, LossKey, NestedKey, ProcessEntry, SessionEntry, WrittenEntry,
@@ -128,6 +129,15 @@ pub static NAMES: HashMap<NameKey, u32> = HashMap::pinned(rules::SLOTS * limits:
 /// What sessions were told that names stand for.
 #[map]
 pub static LEARNED: HashMap<LearnedKey, Learned> = HashMap::pinned(limits::LEARNED, 0);
+/// Sessions that are bound, by their numbers. This and the next are allocated in advance, as programs that sleep need it.
+#[map]
+pub static BOUND: HashMap<u64, BoundEntry> = HashMap::pinned(bound::BOUND_SESSIONS, 0);
+/// What they are bound to.
+#[map]
+pub static BINDINGS: Array<Binding> = Array::pinned(bound::BINDINGS, 0);
+/// Where paths within file systems begin, for each binding: the slot of a key is its index.
+#[map]
+pub static BOUND_DEVICES: HashMap<DeviceKey, Device> = HashMap::pinned(bound::BOUND_DEVICES, 0);
 /// Sessions that asked a name server by a socket: kept with the socket, and gone with it.
 #[btf_map]
 pub static ASKERS: SkStorage<Asker> = SkStorage::new();

@@ -7,7 +7,8 @@ use crate::{
     file::{Facts, begin, report_one, report_two, report_with_text},
     judge::Court,
     kernel::{Address, offset, pointer},
-    path::{self, Place},
+    path,
+    place::Place,
     record::part,
     session::Member,
 };

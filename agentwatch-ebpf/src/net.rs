@@ -3,31 +3,23 @@
 //! Addresses in these hooks are the kernel's own copies: what a second thread does to the caller's memory
 //! makes no difference. A Unix socket is told by the socket that is reached and not by the name given.
 
-use agentwatch_common::{
-    kind::RecordKind,
-    maps::control,
-    offsets::MISSING,
-    record::{ADDRESS_BYTES, NetBody},
-    rules::{SOCKET_ABSTRACT, SOCKET_TEXT_BYTES, SOCKET_VSOCK, op},
-};
-use aya_ebpf::{helpers::generated::bpf_probe_read_kernel, macros::lsm, programs::LsmContext};
+use agentwatch_common::{kind::RecordKind, maps::control, offsets::MISSING, record::NetBody, rules::op};
+use aya_ebpf::{macros::lsm, programs::LsmContext};
 
 use crate::{
+    address::{
+        AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, AF_VSOCK, End, Given, Socket, VSOCK_ADDRESS_BYTES,
+        abstract_text, copy_address, endpoint_text, inet_address, vsock_text,
+    },
+    bound,
     file::look_at_file,
     judge::{Court, Judgement, Ops, bit},
-    judge_net::Endpoint,
-    kernel::{Address, at_most, field, offset, pointer, read_field},
+    kernel::{Address, field, offset, pointer, read_field},
     learn,
-    path::Place,
+    place::Place,
     record::{Record, fill, part},
     session::{Member, Task, control_word},
 };
-
-const AF_UNIX: u16 = 1;
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
-const AF_NETLINK: u16 = 16;
-const AF_VSOCK: u16 = 40;
 
 /// `net/socket.c`, `__sys_connect_file()`:
 /// `int socket_connect(struct socket *sock, struct sockaddr *address, int addrlen)`, since 2.6.
@@ -153,43 +145,10 @@ pub fn net_receive(ctx: LsmContext) -> i32 {
     }
 }
 
-/// A socket's protocol side, and what kind it is.
-struct Socket {
-    sk: Address,
-    family: u16,
-    kind: u16,
-    protocol: u16,
-}
-
-impl Socket {
-    /// From a `struct socket`.
-    #[inline(always)]
-    fn of(socket: Address) -> Self {
-        Self::from_sk(pointer(socket, offset!(socket_sk)))
-    }
-
-    /// From a `struct sock`.
-    #[inline(always)]
-    fn from_sk(sk: Address) -> Self {
-        Self {
-            sk,
-            family: read_field(sk, offset!(sock_family)),
-            kind: read_field(sk, offset!(sock_type)),
-            protocol: read_field(sk, offset!(sock_protocol)),
-        }
-    }
-}
-
-/// Which end of a socket is the address of a record.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    Local,
-    Peer,
-}
-
 /// Begins the fixed part of a record about a socket.
 #[inline(always)]
-fn begin(record: &Record, socket: &Socket) -> *mut NetBody {
+fn begin(record: &Record, member: &Member, socket: &Socket) -> *mut NetBody {
+    bound::take_up(record, member);
     let body = record.body::<NetBody>();
     fill!(body, family: socket.family, socket_type: socket.kind, protocol: socket.protocol);
     body
@@ -205,16 +164,26 @@ const fn ops_of(kind: RecordKind) -> Ops {
     }
 }
 
+/// What a hook returns where no buffer was free.
+#[inline(always)]
+fn unseen(court: &Option<Court>, member: &Member, kind: RecordKind) -> i32 {
+    // Nothing is asked about a connection that is accepted.
+    if ops_of(kind) == 0 { Court::unseen(court) } else { bound::unseen(court, member).carry_out() }
+}
+
 /// Judges and reports an act with the address that was given; gives what the hook returns.
 #[inline(always)]
 fn report_address(member: &Member, kind: RecordKind, socket: &Socket, address: Address, len: i32) -> i32 {
     let court = Court::of(member, ops_of(kind));
-    let Some(record) = Record::take::<NetBody>(member, kind) else { return Court::unseen(&court) };
-    let body = begin(&record, socket);
+    let Some(record) = Record::take::<NetBody>(member, kind) else {
+        return unseen(&court, member, kind);
+    };
+    let body = begin(&record, member, socket);
     copy_address(body, address, len);
     if let Some(court) = &court {
         record.decide(&judge_address((court, member), &record, body, socket, kind));
     }
+    hold_to_address(&record, body, socket, kind);
     record.finish(member, kind)
 }
 
@@ -227,103 +196,57 @@ fn judge_address(
     socket: &Socket,
     kind: RecordKind,
 ) -> Judgement {
-    // SAFETY: all inside the body, which is valid scratch memory, and aligned: `address` is aligned to 8.
-    let (given, port, v4, v6) = unsafe {
-        let address: *const u8 = (&raw const (*body).address).cast();
-        (
-            address.cast::<u16>().read_volatile(),
-            u16::from_be(address.add(2).cast::<u16>().read_volatile()),
-            address.add(4).cast::<[u8; 4]>().read_volatile(),
-            address.add(8).cast::<[u8; 16]>().read_volatile(),
-        )
-    };
-    let binds = kind.raw() == RecordKind::NetBind.raw();
-    // IPv4 takes a send to an address of no family for one of its own.
-    let sends = kind.raw() == RecordKind::NetSend.raw() || binds;
-    let family = if given == 0 && sends { socket.family } else { given };
-    if family == AF_UNIX {
+    let given = Given::of(body, socket.family, kind.raw());
+    let ops = ops_of(kind);
+    let text = |len: u32| if len == 0 { Judgement::NONE } else { court.on_socket(record, len, ops) };
+    match given.family {
         // A path is judged as the file that is made, and when somebody listens there.
-        return on_abstract(court, record, body, ops_of(kind)).unwrap_or(Judgement::NONE);
+        AF_UNIX => return text(abstract_text(record, body)),
+        AF_VSOCK => return text(vsock_text(record, body, kind.raw())),
+        _ if given.is_nothing => return Judgement::NONE,
+        _ => {}
     }
-    if family == AF_VSOCK {
-        return on_vsock(court, record, body, kind);
-    }
-    // A port that the kernel chooses is nobody's to deny; it is looked at when somebody listens there.
-    let chosen = binds && port == 0;
-    if given == 0 && !sends || chosen {
-        return Judgement::NONE;
-    }
-    let protocol = socket.protocol;
-    let endpoint = match family {
-        AF_INET => {
-            let mut address = [0; 16];
-            address[..4].copy_from_slice(&v4);
-            Endpoint { family: 4, address, port, protocol }
-        }
-        AF_INET6 => Endpoint { family: 6, address: v6, port, protocol },
-        _ => return court.on_set(0, ops_of(kind), 0),
-    };
-    let judgement = court.on_endpoint(record, &endpoint, ops_of(kind));
-    if ops_of(kind) != bit(op::CONNECT) || control_word(control::LEARNS) == 0 {
+    let Some(endpoint) = given.endpoint(socket.protocol) else { return court.on_set(0, ops, 0) };
+    let judgement = court.on_endpoint(record, &endpoint, ops);
+    if ops != bit(op::CONNECT) || control_word(control::LEARNS) == 0 {
         return judgement;
     }
     judgement.or_stricter(court.on_told(record, member.session, &endpoint))
 }
 
-/// Judges the abstract name in the fixed part of a record; nothing where there is none.
+/// Judges the address in the fixed part of a record by what binds the session. Beside the policy's judgement and not in a
+/// call inside it, and in two calls one after the other: the stack has little room.
 #[inline(always)]
-fn on_abstract(court: &Court, record: &Record, body: *mut NetBody, ops: Ops) -> Option<Judgement> {
-    // SAFETY: inside the body, which is valid scratch memory.
-    let (len, first) = unsafe {
-        let address: *const u8 = (&raw const (*body).address).cast();
-        ((&raw const (*body).address_len).read_volatile(), address.add(2).read_volatile())
-    };
-    // The family alone asks the kernel to choose a name.
-    if len <= 2 || first != SOCKET_ABSTRACT {
-        return None;
+fn hold_to_address(record: &Record, body: *mut NetBody, socket: &Socket, kind: RecordKind) {
+    let ops = ops_of(kind);
+    if ops != 0 && bound::is_asked(record) {
+        let told = u64::from(socket.family) | u64::from(socket.protocol) << 16 | u64::from(kind.raw()) << 32;
+        let len = address_text(record.untold(), body, told, ops);
+        if len != NO_TEXT {
+            bound::judge_text(record.untold(), len, ops);
+        }
     }
-    let len = at_most(u64::from(len) - 2, SOCKET_TEXT_BYTES.into()) as u32;
-    // SAFETY: so many bytes into the tail, from the body.
-    unsafe {
-        let from = (&raw const (*body).address).cast::<u8>().add(2);
-        bpf_probe_read_kernel(record.tail().cast(), SOCKET_TEXT_BYTES, from.cast());
-    }
-    Some(court.on_socket(record, len, ops))
 }
 
-/// Judges the vsock address in the fixed part of a record.
-#[inline(always)]
-fn on_vsock(court: &Court, record: &Record, body: *mut NetBody, kind: RecordKind) -> Judgement {
-    // SAFETY: all inside the body, which is valid scratch memory; `address` is aligned to 8.
-    let (port, cid) = unsafe {
-        let address: *const u8 = (&raw const (*body).address).cast();
-        (address.add(4).cast::<u32>().read_volatile(), address.add(8).cast::<u32>().read_volatile())
-    };
-    // As with other ports that the kernel chooses.
-    if kind.raw() == RecordKind::NetBind.raw() && port == VSOCK_PORT_ANY {
-        return Judgement::NONE;
-    }
-    let tail = record.tail();
-    // SAFETY: the beginning of the tail.
-    unsafe {
-        tail.write(SOCKET_VSOCK);
-        tail.add(1).cast::<[u8; 4]>().write(cid.to_be_bytes());
-        tail.add(5).cast::<[u8; 4]>().write(port.to_be_bytes());
-    }
-    court.on_socket(record, 9, ops_of(kind))
-}
+/// Nothing is asked about it.
+const NO_TEXT: u32 = u32::MAX;
 
-/// Copies an address of kernel memory; one longer than any real one is cut, and its length tells.
-#[inline(always)]
-fn copy_address(body: *mut NetBody, address: Address, len: i32) {
-    if len <= 0 {
-        return;
-    }
-    let bytes = at_most(len as u64, ADDRESS_BYTES as u64) as u32;
-    // SAFETY: at most ADDRESS_BYTES into the field of that size; the body is valid scratch memory.
-    unsafe {
-        bpf_probe_read_kernel((&raw mut (*body).address).cast(), bytes, address.cast());
-        (&raw mut (*body).address_len).write(len as u16);
+/// Puts the text that stands for the address in the fixed part of a record at the beginning of the tail. Gives how many
+/// bytes it has: 0 for a family that no text tells. `told`: the socket's family, its protocol and the kind of the record, in
+/// 16 bits each.
+#[inline(never)]
+fn address_text(record: Record, body: *mut NetBody, told: u64, ops: Ops) -> u32 {
+    let (family, protocol, kind) = (told as u16, (told >> 16) as u16, (told >> 32) as u16);
+    let given = Given::of(body, family, kind);
+    let or_nothing = |len: u32| if len == 0 { NO_TEXT } else { len };
+    match given.family {
+        AF_UNIX => or_nothing(abstract_text(&record, body)),
+        AF_VSOCK => or_nothing(vsock_text(&record, body, kind)),
+        _ if given.is_nothing => NO_TEXT,
+        _ => match given.endpoint(protocol) {
+            Some(endpoint) => endpoint_text(&record, &endpoint, ops == bit(op::CONNECT)),
+            None => 0,
+        },
     }
 }
 
@@ -331,8 +254,10 @@ fn copy_address(body: *mut NetBody, address: Address, len: i32) {
 #[inline(always)]
 fn report_unix(member: &Member, kind: RecordKind, socket: &Socket) -> i32 {
     let court = Court::of(member, ops_of(kind));
-    let Some(record) = Record::take::<NetBody>(member, kind) else { return Court::unseen(&court) };
-    let body = begin(&record, socket);
+    let Some(record) = Record::take::<NetBody>(member, kind) else {
+        return unseen(&court, member, kind);
+    };
+    let body = begin(&record, member, socket);
     unix_address(&record, body, socket.sk, &court, ops_of(kind));
     record.finish(member, kind)
 }
@@ -344,8 +269,10 @@ fn report_socket(member: &Member, kind: RecordKind, socket: &Socket, end: End) -
         return report_unix(member, kind, socket);
     }
     let court = Court::of(member, ops_of(kind));
-    let Some(record) = Record::take::<NetBody>(member, kind) else { return Court::unseen(&court) };
-    let body = begin(&record, socket);
+    let Some(record) = Record::take::<NetBody>(member, kind) else {
+        return unseen(&court, member, kind);
+    };
+    let body = begin(&record, member, socket);
     let mut unknown = false;
     match socket.family {
         AF_VSOCK => {
@@ -366,13 +293,13 @@ fn report_socket(member: &Member, kind: RecordKind, socket: &Socket, end: End) -
         };
         record.decide(&judgement);
     }
+    if unknown && ops_of(kind) != 0 {
+        bound::refuse_unknown(&record);
+    } else {
+        hold_to_address(&record, body, socket, kind);
+    }
     record.finish(member, kind)
 }
-
-/// A port that the kernel is to choose.
-const VSOCK_PORT_ANY: u32 = u32::MAX;
-/// Size of `struct sockaddr_vm`.
-const VSOCK_ADDRESS_BYTES: i32 = 16;
 
 /// The name of a Unix socket, and where its file is; judges the file that is reached.
 #[inline(always)]
@@ -383,42 +310,19 @@ fn unix_address(record: &Record, body: *mut NetBody, sk: Address, court: &Option
     let place = Place::read(sk.wrapping_add(offset!(unix_sock_path)));
     if place.dentry.is_null() {
         if let Some(court) = court {
-            let judgement = match on_abstract(court, record, body, ops) {
-                Some(judgement) => judgement,
-                None => court.on_set(0, ops, 0),
+            let judgement = match abstract_text(record, body) {
+                0 => court.on_set(0, ops, 0),
+                len => court.on_socket(record, len, ops),
             };
             record.decide(&judgement);
+        }
+        if ops != 0 && bound::is_asked(record) {
+            let record = record.untold();
+            bound::judge_text(record, abstract_text(&record, body), ops);
         }
         return;
     }
     fill!(body, ino: place.ino());
     look_at_file(record, place, [part!(body, path), part!(body, path_fs)], court, [ops, 0]);
-}
-
-/// Addresses of an IP socket: the wanted end as a `sockaddr`, and the local one.
-#[inline(always)]
-fn inet_address(body: *mut NetBody, socket: &Socket, end: End) {
-    let sk = socket.sk;
-    let local_port: u16 = read_field(sk, offset!(sock_num));
-    let port = if end == End::Local { local_port.to_be() } else { read_field(sk, offset!(sock_dport)) };
-    // SAFETY: all inside the body, which is valid scratch memory; the fields of a `sockaddr` are aligned in
-    // `address`, which is aligned to 8.
-    unsafe {
-        let address: *mut u8 = (&raw mut (*body).address).cast();
-        let local: *mut u8 = (&raw mut (*body).local_addr).cast();
-        address.cast::<u16>().write(socket.family);
-        address.add(2).cast::<u16>().write(port);
-        (&raw mut (*body).local_port).write(local_port);
-        if socket.family == AF_INET {
-            let from = if end == End::Local { offset!(sock_rcv_saddr) } else { offset!(sock_daddr) };
-            bpf_probe_read_kernel(address.add(4).cast(), 4, sk.wrapping_add(from).cast());
-            bpf_probe_read_kernel(local.cast(), 4, sk.wrapping_add(offset!(sock_rcv_saddr)).cast());
-            (&raw mut (*body).address_len).write(16);
-        } else {
-            let from = if end == End::Local { offset!(sock_v6_rcv_saddr) } else { offset!(sock_v6_daddr) };
-            bpf_probe_read_kernel(address.add(8).cast(), 16, sk.wrapping_add(from).cast());
-            bpf_probe_read_kernel(local.cast(), 16, sk.wrapping_add(offset!(sock_v6_rcv_saddr)).cast());
-            (&raw mut (*body).address_len).write(28);
-        }
-    }
+    bound::on_place(record, place, ops);
 }

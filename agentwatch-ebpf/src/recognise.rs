@@ -20,10 +20,12 @@ use aya_ebpf::{
 
 use crate::{
     automaton::{GLANCE_BYTES, Matching, Text},
+    bound,
     file::{Facts, begin},
     judge::{Court, Judgement, SIGKILL, bit},
     kernel::{Address, at_most, field, offset, pointer, repeat},
-    path::{self, Place},
+    path,
+    place::Place,
     process::{cgroup_entry, cgroup_id},
     record::{KnownPlace, Record, count_loss, fill, part},
     session::{self, Beginning, Member, Task, control_word, current_task, process_start},
@@ -50,6 +52,7 @@ pub fn process_recognise(ctx: LsmContext) -> i32 {
             found = Found { judgement: Judgement::NONE, end: 0 };
             judge_command(&member, &image, &mut found);
         }
+        hold_command(&member, &image, &mut found);
         note_command(&member, &found);
         if found.judgement.refuses() {
             // It ends before its first instruction, on some kernels before the exec is through.
@@ -90,6 +93,36 @@ fn judge_command(member: &Member, image: &Incoming, found: &mut Found) {
         }
         None => (court.undecided(), 0),
     };
+}
+
+/// Judges it by what binds the session, where the policy refuses nothing.
+#[inline(never)]
+fn hold_command(member: &Member, image: &Incoming, found: &mut Found) {
+    if found.judgement.refuses() || !bound::is_bound(member) {
+        return;
+    }
+    let Some(record) = Record::take::<ExecBody>(member, RecordKind::Exec) else {
+        found.judgement = bound::unseen(&None, member);
+        return;
+    };
+    let len = copy_command(&record, image);
+    // Only now, as copying may sleep: what is read from here on nobody fills meanwhile.
+    let before = control_word(control::BOUND);
+    bound::take_up(&record, member);
+    match len {
+        Some(len) => {
+            // Behind both texts.
+            path::set_used(record.walk(), (MATCH_COMMAND_BYTES * 2).into());
+            let end = bound::on_command(&record, image.place(), len, image.count);
+            found.end = if found.end == 0 { end } else { found.end };
+        }
+        None => bound::refuse_unknown(&record),
+    }
+    if control_word(control::BOUND) != before {
+        bound::refuse_unknown(&record);
+    }
+    found.judgement = found.judgement.or_stricter(record.decided());
+    record.release();
 }
 
 /// Keeps what was decided for the event of the exec; a refusal has an event of its own.
@@ -135,6 +168,16 @@ const COMMAND_ROOM: u64 = MATCH_COMMAND_BYTES as u64 * 2;
 /// The judgement on a command line, with a buffer.
 #[inline(always)]
 fn command_judgement(court: &Court, record: &Record, image: &Incoming) -> (Judgement, u64) {
+    match copy_command(record, image) {
+        Some(len) => court.on_command(record, len, image.count),
+        None => (court.undecided(), 0),
+    }
+}
+
+/// Puts the arguments and the program's name where they are judged: see [`crate::rule_text::Automaton::read_command`]. Gives
+/// how many bytes the arguments have, or nothing where they cannot be read.
+#[inline(always)]
+fn copy_command(record: &Record, image: &Incoming) -> Option<u64> {
     let len = at_most(image.len, u64::from(MATCH_COMMAND_BYTES));
     // Once more, and as a mask: of the copy that the helper gets the verifier has seen no bound.
     let bytes = core::hint::black_box(len as u32) & (MATCH_COMMAND_BYTES * 2 - 1);
@@ -147,10 +190,7 @@ fn command_judgement(court: &Court, record: &Record, image: &Incoming) -> (Judge
             bpf_probe_read_kernel_str(behind.cast(), NAME_BYTES as u32, name.cast()),
         )
     };
-    if arguments != 0 || named <= 0 {
-        return (court.undecided(), 0);
-    }
-    court.on_command(record, len, image.count)
+    if arguments != 0 || named <= 0 { None } else { Some(len) }
 }
 
 /// Finds out to which session the process belongs with its new program.

@@ -5,7 +5,7 @@ use agentwatch_common::{
     kind::{LossReason, RecordKind},
     limits::{NAME_BYTES, RING_WAKE_BYTES, SCRATCH_PER_CPU, SCRATCH_TRIES, TAIL_BYTES},
     maps::{LossKey, control, wake},
-    record::RecordHeader,
+    record::{PathDesc, RecordHeader},
 };
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
@@ -17,6 +17,7 @@ use aya_ebpf::{
 
 use crate::{
     atomic,
+    bound::Held,
     judge::{Judgement, Ops},
     kernel::{at_most, constant},
     maps::{CONTROL, EVENTS, LOSSES, SCRATCH, SCRATCH_SLOTS},
@@ -50,6 +51,10 @@ pub struct Known {
     state: u64,
     other: u64,
     asked: [Ops; 2],
+    /// See [`crate::bound`].
+    held: Held,
+    /// Of a walk that no record tells.
+    desc: PathDesc,
 }
 
 /// Where [`Known`] lies.
@@ -88,6 +93,38 @@ impl KnownPlace {
         [self.state(), unsafe { (&raw const (*self.0).other).read_volatile() as u32 }]
     }
 
+    /// Keeps what holds the session.
+    #[inline(always)]
+    pub fn set_held(self, held: Held) {
+        // One by one, as a copy of it would lie on the stack.
+        // SAFETY: as above.
+        unsafe {
+            (&raw mut (*self.0).held.place).write_volatile(held.place);
+            (&raw mut (*self.0).held.number).write_volatile(held.number);
+            (&raw mut (*self.0).held.only_told).write_volatile(held.only_told);
+        }
+    }
+
+    /// What holds the session.
+    #[inline(always)]
+    pub fn held(self) -> Held {
+        // SAFETY: as above.
+        unsafe {
+            Held {
+                place: (&raw const (*self.0).held.place).read_volatile(),
+                number: (&raw const (*self.0).held.number).read_volatile(),
+                only_told: (&raw const (*self.0).held.only_told).read_volatile(),
+            }
+        }
+    }
+
+    /// Room for what describes a path that no record tells.
+    #[inline(always)]
+    pub fn desc(self) -> *mut PathDesc {
+        // SAFETY: as above; only an address is made.
+        unsafe { &raw mut (*self.0).desc }
+    }
+
     /// The hash.
     #[inline(always)]
     pub fn hash(self) -> u64 {
@@ -103,7 +140,8 @@ impl KnownPlace {
     }
 }
 
-/// A scratch buffer in use, with the place of the tail's end.
+/// A scratch buffer in use, with the place of the tail's end. Given by value, which takes registers and no stack.
+#[derive(Clone, Copy)]
 pub struct Record {
     scratch: *mut Scratch,
     /// Bytes of header and fixed part.
@@ -121,6 +159,7 @@ impl Record {
         let record = Self { scratch, fixed: size_of::<RecordHeader>() + size_of::<B>() };
         path::set_used(record.walk(), 0);
         record.judged(&Judgement::NONE);
+        record.known().set_held(Held::NOTHING);
         Some(record)
     }
 
@@ -174,6 +213,13 @@ impl Record {
         }
     }
 
+    /// The same buffer for texts that are looked at and not told: they begin behind the largest fixed part, wherever the
+    /// record's own tail does. Whoever takes only such buffers has a place less to keep on the stack.
+    #[inline(always)]
+    pub fn untold(&self) -> Self {
+        Self { scratch: self.scratch, fixed: FIXED_BYTES }
+    }
+
     /// First byte of the record.
     #[inline(always)]
     fn start(&self) -> *mut u8 {
@@ -205,7 +251,7 @@ impl Record {
     /// First byte of the tail. [`TAIL_BYTES`] and one name more may be written there.
     #[inline(always)]
     pub fn tail(&self) -> *mut u8 {
-        // SAFETY: header and fixed part are smaller than FIXED_BYTES, asserted in `body`.
+        // SAFETY: header and fixed part have at most FIXED_BYTES, asserted in `body`.
         unsafe { self.start().add(self.fixed) }
     }
 

@@ -1,6 +1,7 @@
-//! Texts that run through the automaton of the rules: see [`agentwatch_common::rules::RuleAutomaton`].
+//! Texts that run through the automaton of the rules, or of a binding: see [`agentwatch_common::rules::RuleAutomaton`].
 
 use agentwatch_common::{
+    bound::{BOUND_STATES, BOUND_STEPS, Binding},
     limits::{
         MATCH_COMMAND_BYTES, NAME_BYTES, PATH_COMPONENTS, RULE_PATH_BYTES, RULE_STATES, RULE_STEPS,
         TAIL_BYTES,
@@ -21,35 +22,114 @@ const CHUNK: usize = 8;
 /// Turns for a path of [`RULE_PATH_BYTES`]: of each name the last chunk need not be full.
 const PATH_TURNS: u32 = RULE_PATH_BYTES / CHUNK as u32 + PATH_COMPONENTS;
 
-/// The tables of a policy's automaton.
+/// Where the tables of an automaton lie. All of it is valid map values.
+pub trait Tables: Copy {
+    /// States that it has room for: a power of two.
+    const STATES: u32;
+    /// Steps that it has room for: a power of two.
+    const STEPS: u32;
+    /// How it reads.
+    fn head(self) -> *const RuleAutomaton;
+    /// Its states.
+    fn states(self) -> *const RuleState;
+    /// The steps of all states.
+    fn steps(self) -> *const RuleStep;
+}
+
+/// An automaton.
 #[derive(Clone, Copy)]
-pub struct Automaton {
+pub struct Automaton<T>(T);
+
+/// The tables of a policy.
+#[derive(Clone, Copy)]
+pub struct PolicyTables {
     head: *const RuleAutomaton,
     states: *const RuleStates,
     steps: *const RuleSteps,
 }
 
-impl Automaton {
+impl Tables for PolicyTables {
+    const STATES: u32 = RULE_STATES;
+    const STEPS: u32 = RULE_STEPS;
+
+    #[inline(always)]
+    fn head(self) -> *const RuleAutomaton {
+        self.head
+    }
+
+    #[inline(always)]
+    fn states(self) -> *const RuleState {
+        self.states.cast()
+    }
+
+    #[inline(always)]
+    fn steps(self) -> *const RuleStep {
+        self.steps.cast()
+    }
+}
+
+/// The tables of a binding: one pointer, as the stack of those who ask it has little room.
+#[derive(Clone, Copy)]
+pub struct BindingTables(*const Binding);
+
+impl Tables for BindingTables {
+    const STATES: u32 = BOUND_STATES;
+    const STEPS: u32 = BOUND_STEPS;
+
+    #[inline(always)]
+    fn head(self) -> *const RuleAutomaton {
+        // SAFETY: only an address is made; the same below.
+        unsafe { &raw const (*self.0).head }
+    }
+
+    #[inline(always)]
+    fn states(self) -> *const RuleState {
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.0).states).cast() }
+    }
+
+    #[inline(always)]
+    fn steps(self) -> *const RuleStep {
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.0).steps).cast() }
+    }
+}
+
+/// That of a policy.
+pub type OfPolicy = Automaton<PolicyTables>;
+/// That of a binding.
+pub type OfBinding = Automaton<BindingTables>;
+
+impl OfPolicy {
     /// That of a slot.
     #[inline(always)]
     pub fn of(slot: u32) -> Option<Self> {
-        Some(Self {
+        Some(Self(PolicyTables {
             head: maps::RULES.get_ptr(slot)?,
             states: maps::RULE_STATES.get_ptr(slot)?,
             steps: maps::RULE_STEPS.get_ptr(slot)?,
-        })
+        }))
     }
+}
 
+impl OfBinding {
+    /// That of a binding, which is a valid map value.
+    #[inline(always)]
+    pub fn of(binding: *const Binding) -> Self {
+        Self(BindingTables(binding))
+    }
+}
+
+impl<T: Tables> Automaton<T> {
     /// The state behind another one and a byte.
     #[inline(always)]
     pub fn next(&self, state: u32, byte: u8) -> u32 {
         // SAFETY: valid map values; indices are masked to their arrays, and volatile reads keep the masks.
         unsafe {
-            let class = (&raw const (*self.head).class).cast::<u8>().add(byte as usize).read_volatile();
+            let class = (&raw const (*self.0.head()).class).cast::<u8>().add(byte as usize).read_volatile();
             let here = self.state(state);
             let at = (&raw const (*here).base).read_volatile().wrapping_add(u32::from(class));
-            let step =
-                (&raw const (*self.steps).steps).cast::<RuleStep>().add((at & (RULE_STEPS - 1)) as usize);
+            let step = self.0.steps().add((at & (T::STEPS - 1)) as usize);
             if (&raw const (*step).owner).read_volatile() == state {
                 (&raw const (*step).next).read_volatile()
             } else {
@@ -69,9 +149,7 @@ impl Automaton {
     #[inline(always)]
     fn state(&self, state: u32) -> *const RuleState {
         // SAFETY: as above.
-        unsafe {
-            (&raw const (*self.states).states).cast::<RuleState>().add((state & (RULE_STATES - 1)) as usize)
-        }
+        unsafe { self.0.states().add((state & (T::STATES - 1)) as usize) }
     }
 
     /// Where paths begin: those of the initial namespace, or others.
@@ -80,9 +158,9 @@ impl Automaton {
         // SAFETY: valid map values.
         unsafe {
             if elsewhere {
-                (&raw const (*self.head).start_path).read_volatile()
+                (&raw const (*self.0.head()).start_path).read_volatile()
             } else {
-                (&raw const (*self.head).start_known).read_volatile()
+                (&raw const (*self.0.head()).start_known).read_volatile()
             }
         }
     }
@@ -115,7 +193,7 @@ impl Automaton {
     #[inline(always)]
     pub fn read_command(self, record: &Record, len: u64, count: u32) -> (u32, u64) {
         // SAFETY: a valid map value.
-        let state = unsafe { (&raw const (*self.head).start_command).read_volatile() };
+        let state = unsafe { (&raw const (*self.0.head()).start_command).read_volatile() };
         let mut reading = CommandReading {
             automaton: self,
             // SAFETY: inside the tail.
@@ -137,7 +215,7 @@ impl Automaton {
     #[inline(always)]
     pub fn read_socket(self, record: &Record, len: u32) -> u32 {
         // SAFETY: a valid map value.
-        let state = unsafe { (&raw const (*self.head).start_socket).read_volatile() };
+        let state = unsafe { (&raw const (*self.0.head()).start_socket).read_volatile() };
         let mut reading = SocketReading { automaton: self, text: record.tail(), len, state };
         repeat(SOCKET_TEXT_BYTES, socket_byte, &mut reading);
         self.set(reading.state)
@@ -145,8 +223,8 @@ impl Automaton {
 }
 
 /// The text of a socket that is being read.
-struct SocketReading {
-    automaton: Automaton,
+struct SocketReading<T> {
+    automaton: Automaton<T>,
     text: *mut u8,
     len: u32,
     state: u32,
@@ -154,7 +232,7 @@ struct SocketReading {
 
 /// The next byte of it.
 #[inline(never)]
-extern "C" fn socket_byte(index: u32, reading: &mut SocketReading) -> i64 {
+extern "C" fn socket_byte<T: Tables>(index: u32, reading: &mut SocketReading<T>) -> i64 {
     if index >= reading.len {
         return 1;
     }
@@ -166,8 +244,8 @@ extern "C" fn socket_byte(index: u32, reading: &mut SocketReading) -> i64 {
 const _: () = assert!(NAME_BYTES.is_power_of_two() && SOCKET_TEXT_BYTES <= NAME_BYTES as u32);
 
 /// A path that is being read.
-struct PathReading {
-    automaton: Automaton,
+struct PathReading<T> {
+    automaton: Automaton<T>,
     tail: *mut u8,
     walk: *mut Walk,
     state: u32,
@@ -178,7 +256,7 @@ struct PathReading {
 
 /// The next bytes of a path, from the root down. The walk left the names in the other order.
 #[inline(never)]
-extern "C" fn path_chunk(_index: u32, reading: &mut PathReading) -> i64 {
+extern "C" fn path_chunk<T: Tables>(_index: u32, reading: &mut PathReading<T>) -> i64 {
     let mut state = reading.state;
     let path::Reading { mut names, mut at, begun } = path::reading(reading.walk);
     if state == RuleAutomaton::DEAD || begun == 0 && names == 0 {
@@ -209,8 +287,8 @@ extern "C" fn path_chunk(_index: u32, reading: &mut PathReading) -> i64 {
 }
 
 /// A command line that is being read.
-struct CommandReading {
-    automaton: Automaton,
+struct CommandReading<T> {
+    automaton: Automaton<T>,
     text: *mut u8,
     /// Bytes of arguments.
     len: u64,
@@ -225,7 +303,7 @@ struct CommandReading {
 
 /// The next byte of a program's name.
 #[inline(never)]
-extern "C" fn name_byte(index: u32, reading: &mut CommandReading) -> i64 {
+extern "C" fn name_byte<T: Tables>(index: u32, reading: &mut CommandReading<T>) -> i64 {
     // SAFETY: masked to the buffer; the verifier checks it.
     let byte = unsafe { reading.text.add(index as usize & (NAME_BYTES - 1)).read_volatile() };
     if byte == 0 {
@@ -237,7 +315,7 @@ extern "C" fn name_byte(index: u32, reading: &mut CommandReading) -> i64 {
 
 /// The next byte of the arguments, without the first: see [`crate::automaton::Matching::read_arguments`].
 #[inline(never)]
-extern "C" fn argument_byte(index: u32, reading: &mut CommandReading) -> i64 {
+extern "C" fn argument_byte<T: Tables>(index: u32, reading: &mut CommandReading<T>) -> i64 {
     if u64::from(index) >= reading.len {
         return 1;
     }

@@ -15,7 +15,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    atomic,
+    atomic, bound,
     judge::Judgement,
     kernel::field,
     maps::{AGENT_NUMBERS, CONTROL, NESTED, PROCESSES, SESSIONS, VIEWS},
@@ -216,6 +216,9 @@ pub struct Beginning {
 pub fn begin(pid: u32, start_ns: u64, beginning: &Beginning) -> Option<u64> {
     let agent = agent_number(beginning.matched.wrapping_sub(1));
     let session = number(pid, beginning.parent, agent, beginning.attribution)?;
+    if !bound::passes_on(beginning.parent, session) {
+        return None;
+    }
     let flags =
         process_flag::ROOT | beginning.told_by_exec | beginning.matched << process_flag::MATCHED_SHIFT;
     join(pid, start_ns, session, judged_as(beginning.outer, agent), flags).then_some(session)

@@ -15,7 +15,8 @@ use tests::session::work_dir;
 
 use crate::restarts::{Shell, is_creation};
 
-fn said(output: &Output) -> String {
+/// What a program said, and how it ended.
+pub fn said(output: &Output) -> String {
     format!(
         "{}: {}{}",
         output.status,
@@ -25,7 +26,7 @@ fn said(output: &Output) -> String {
 }
 
 /// `agentwatch intent` from outside all sessions, as root.
-fn intent(place: &Place, words: &[&str]) -> Result<Output> {
+pub fn intent(place: &Place, words: &[&str]) -> Result<Output> {
     Ok(place.agentwatch([&["intent"][..], words].concat()).output()?)
 }
 
@@ -61,7 +62,12 @@ pub struct Setting {
 impl Setting {
     /// Begins it.
     pub fn new(daemon: &Daemon) -> Result<Self> {
-        let mut shell = Shell::start(daemon)?;
+        Self::of(daemon, "test")
+    }
+
+    /// Begins it as this agent.
+    pub fn of(daemon: &Daemon, agent: &str) -> Result<Self> {
+        let mut shell = Shell::start_as(daemon, agent)?;
         shell.ask("echo ready")?;
         let session = session_of(daemon.place(), &shell)?;
         let dir = work_dir()?;
@@ -321,6 +327,23 @@ fn a_spike_of_refusals_is_an_event() -> Result<()> {
             "{reason}"
         );
         ensure!(spikes.len() <= 2, "{} spikes", spikes.len());
+        Ok(())
+    })
+}
+
+#[test]
+fn whoever_may_connect_to_nothing_can_declare() -> Result<()> {
+    let policy = "version: 1\nagents:\n  shut: {owner: tests@example.com, mode: enforce, default: {connect: deny}}\n  \
+                  planner: {owner: tests@example.com, mode: plan}\n  \
+                  silent: {owner: tests@example.com, mode: enforce}\nrules:\n  \
+                  - {name: no word, agents: [silent], deny: {connect: ['**/declare.sock']}}\n";
+    with_policy(policy, |daemon| {
+        for (agent, can) in [("shut", true), ("planner", true), ("silent", false)] {
+            let script = "agentwatch intent declare --read /etc 2>&1 | tail -n 1; true";
+            let run = daemon.run_session(daemon.exec_as(agent, ["sh", "-c", script]))?;
+            let said = String::from_utf8_lossy(&run.stdout);
+            ensure!(said.starts_with("int-") == can, "{agent}: {said}{}", run.stderr);
+        }
         Ok(())
     })
 }

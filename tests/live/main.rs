@@ -6,6 +6,7 @@
 mod agent;
 mod attribution;
 mod bad_input;
+mod bindings;
 mod calls;
 mod catalogue_escape;
 mod catalogue_exec;

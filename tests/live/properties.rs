@@ -152,7 +152,7 @@ fn told_of(decision: &Decision<'_>) -> Option<(Verdict, String)> {
     let rule = match decision.by {
         By::Rule { rule, .. } => rule.name.clone(),
         By::Default => "default".to_owned(),
-        By::Plan | By::Protection(_) | By::Nothing => return None,
+        By::Plan | By::Protection(_) | By::Open | By::Nothing => return None,
     };
     let verdict = if decision.verdict == Verdict::Held { Verdict::Denied } else { decision.verdict };
     (verdict != Verdict::Allowed).then_some((verdict, rule))

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use agentwatch::event::{Alignment, Event, Kind, Verdict};
 use anyhow::{Context as _, Result, ensure};
@@ -218,6 +219,66 @@ fn what_was_declared_outlives_the_daemon() -> Result<()> {
     daemon.stop()?;
     let mut daemon = Daemon::start(&place)?;
     ensure!(setting.makes(&mut daemon, "in/b")? == (Some(Alignment::Aligned), Some(id)));
+    setting.shell.end()?;
+    daemon.stop()?;
+    drop(machine);
+    Ok(())
+}
+
+/// Waits until the daemon has kept which processes belong to tool calls.
+fn until_calls_are_kept(place: &Place, id: &str) -> Result<()> {
+    const LONG: Duration = Duration::from_secs(120);
+    let (began, file) = (Instant::now(), place.state().join("calls.json"));
+    loop {
+        let kept: serde_json::Value = match std::fs::read(&file) {
+            Ok(text) => serde_json::from_slice(&text)?,
+            Err(_) => serde_json::Value::Null,
+        };
+        let processes = kept.pointer("/1/processes").and_then(serde_json::Value::as_array);
+        let is_of_call = |one: &serde_json::Value| one.pointer("/call/id").is_some_and(|found| found == id);
+        if processes.is_some_and(|all| all.iter().any(is_of_call)) {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < LONG, "`{id}` is not kept: {kept}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_tool_call_goes_on_over_a_restart() -> Result<()> {
+    const ID: &str = "toolu_9";
+    let machine = Shared::apart()?;
+    let place = Place::new()?;
+    let mut daemon = Daemon::start(&place)?;
+    let mut setting = Setting::new(&daemon)?;
+    let [before, after, gate] = ["in/before", "in/after", "in/gate"].map(|name| setting.path(name));
+    let made = std::process::Command::new("mkfifo").arg(&gate).status()?;
+    ensure!(made.success(), "no fifo");
+    let told = |event: &str| {
+        let call = r#""prompt_id":"prompt-9","tool_name":"Bash","tool_input":{"command":"the-call"}"#;
+        let call = format!(r#"{{"hook_event_name":"{event}","tool_use_id":"{ID}",{call}}}"#);
+        format!("printf %s '{call}' | hook; echo done")
+    };
+    setting.shell.say("hook() { agentwatch hook claude-code > /dev/null; }")?;
+    setting.shell.ask(&told("PreToolUse"))?;
+    let script = format!("echo x > {before}; read go < {gate}; echo x > {after}");
+    setting.shell.ask(&format!("bash -c '{script}' the-call & echo done"))?;
+    let of_call = |events: &[Event]| {
+        let call = events.last().and_then(|event| event.tool_call.clone());
+        call.is_some_and(|call| &*call.id == ID)
+    };
+    let events = daemon.wait_for("the first file", |event| is_creation(event, &before))?;
+    ensure!(of_call(&events), "{}", json_lines(&events));
+    until_calls_are_kept(&place, ID)?;
+    daemon.kill()?;
+    let mut daemon = Daemon::start(&place)?;
+    setting.shell.ask(&format!("echo go > {gate}; wait; echo done"))?;
+    let events = daemon.wait_for("the second file", |event| is_creation(event, &after))?;
+    ensure!(of_call(&events), "{}", json_lines(&events));
+    ensure!(events.last().is_some_and(|event| event.prompt_id.as_deref() == Some("prompt-9")));
+    setting.shell.ask(&told("PostToolUse"))?;
+    let events = daemon.wait_for("the end of the call", |event| event.kind == Kind::ToolEnded)?;
+    ensure!(of_call(&events), "{}", json_lines(&events));
     setting.shell.end()?;
     daemon.stop()?;
     drop(machine);

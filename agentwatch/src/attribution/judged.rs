@@ -7,17 +7,23 @@ use std::{
 
 use agentwatch_common::{
     record::RecordHeader,
-    rules::{RULE_DEFAULT, RULE_GUARDS, RULE_NONE, RULE_UNDECIDED, Verdict as Raw},
+    rules::{RULE_BOUND, RULE_DEFAULT, RULE_GUARDS, RULE_NONE, RULE_UNDECIDED, Verdict as Raw},
 };
 
 use super::guard::WORDS;
-use crate::event::{Event, Kind, PolicyVersion, Verdict};
+use crate::{
+    event::{Alignment, Event, IntentRef, Kind, PolicyVersion, Verdict},
+    intent::Declared,
+};
 
 /// Policies in force that are known. Each comes into force only when no program is left that read the one before the
 /// last, so that more are not reached within the second for which repeats are folded, nor while a ring is emptied.
 const KEPT: usize = 1024;
 /// Different policies of which the rules' names are kept.
 const KEPT_DIFFERENT: usize = 16;
+
+/// Characters of an intent's task that a refusal tells.
+const TASK_CHARS: usize = 100;
 
 /// A policy that is or was in force, as far as events name it.
 #[derive(Clone, Debug)]
@@ -83,16 +89,53 @@ impl Judges {
                 None => rule.map(|rule| Arc::clone(&rule.name)),
             },
         };
-        let refused = matches!(event.verdict, Verdict::Held | Verdict::Denied | Verdict::Killed);
-        if refused || event.verdict == Verdict::WouldDeny {
+        if is_refused(event.verdict) || event.verdict == Verdict::WouldDeny {
             event.reason = Some(reason(header.rule, rule, event));
         }
-        // A program that a command-line rule ended had begun: nobody got an error.
-        let had_begun = event.kind == Kind::ProcessExec && event.command.is_some();
-        if refused && !had_begun {
-            event.errno = Some(Arc::from("EPERM"));
-        }
+        name_error(event);
     }
+}
+
+fn is_refused(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Held | Verdict::Denied | Verdict::Killed)
+}
+
+/// Says which error whoever was refused got.
+fn name_error(event: &mut Event) {
+    // A program that a command-line rule ended had begun: nobody got an error.
+    let had_begun = event.kind == Kind::ProcessExec && event.command.is_some();
+    if is_refused(event.verdict) && !had_begun {
+        event.errno = Some(Arc::from("EPERM"));
+    }
+}
+
+/// Whether an intent decided that binds the session.
+pub fn is_bound(header: &RecordHeader) -> bool {
+    header.rule == RULE_BOUND && header.policy != 0
+}
+
+/// Says in an event what an intent decided that binds the session, where it is known which.
+pub fn describe_bound(verdict: u8, intent: Option<&Declared>, event: &mut Event) {
+    event.verdict = verdict_of(verdict);
+    let what = event.op.map_or("this", |op| op.name());
+    let Some(intent) = intent else {
+        event.rule = Some(Arc::from("intent"));
+        event.reason = Some(format!(
+            "an intent that binds the session does not cover {what} here, or it could not be looked at in full"
+        ));
+        event.intent = Some(IntentRef { id: None, alignment: Some(Alignment::Outside), check: None });
+        return name_error(event);
+    };
+    event.rule = Some(Arc::from(format!("intent: {}", intent.id)));
+    let task = intent.task.as_deref().or(intent.prompt.as_deref());
+    let task = task.map(|task| format!(" ({})", task.chars().take(TASK_CHARS).collect::<String>()));
+    event.reason = Some(format!(
+        "{what} is outside of the binding intent {}{} here; ask the operator who declared it for another one",
+        intent.id,
+        task.unwrap_or_default()
+    ));
+    event.intent = Some(IntentRef::of(&intent.id, Alignment::Outside));
+    name_error(event);
 }
 
 fn verdict_of(raw: u8) -> Verdict {

@@ -13,7 +13,8 @@ use crate::{
 
 impl Attribution {
     /// Adds a process; one with the same number whose end was not seen has ended by now.
-    pub fn add_process(&mut self, pid: u32, process: Process, time_ns: u64, out: &mut Vec<Event>) {
+    pub fn add_process(&mut self, pid: u32, mut process: Process, time_ns: u64, out: &mut Vec<Event>) {
+        self.recall(pid, &mut process);
         self.entered(process.session, pid);
         let start_ns = process.start_ns;
         if let Some(old) = self.processes.add(pid, process) {
@@ -133,6 +134,7 @@ impl Attribution {
     /// From here on all living processes are known: ends the sessions that have none any more.
     pub fn settle(&mut self, now_ns: u64, out: &mut Vec<Event>) {
         self.settling = false;
+        self.kept_processes.clear();
         // Those of a cgroup into which nobody came yet go on to wait.
         let over = |one: &&Session| one.living == 0 && one.total > 0 && one.ended_ns.is_none();
         let over: Vec<u64> = self.sessions.all().filter(over).map(|one| one.number).collect();

@@ -10,6 +10,7 @@ mod exec;
 mod file;
 mod guard;
 mod judged;
+mod kept;
 mod membership;
 mod network;
 mod process;

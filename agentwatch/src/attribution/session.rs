@@ -112,6 +112,19 @@ impl Sessions {
         self.by_number.get(&number)
     }
 
+    /// A session and those around it, the innermost first, as far as what holds one of them holds it as well: what only uses
+    /// what a session left behind is not in it.
+    pub fn around(&self, number: u64) -> impl Iterator<Item = u64> {
+        let mut here = Some(number);
+        let chain = std::iter::from_fn(move || {
+            let number = here?;
+            let began = self.get(number).map(|one| &one.began);
+            here = began.filter(|began| began.how != How::Caused).and_then(|began| began.parent);
+            Some(number)
+        });
+        chain.take(self.by_number.len() + 1)
+    }
+
     /// All, in the order in which they began.
     pub fn all(&self) -> impl Iterator<Item = &Session> {
         self.order.iter().filter_map(|number| self.by_number.get(number))

@@ -11,13 +11,15 @@ use agentwatch_common::{
 use super::{
     ByNumber, Judges, Process, ProcessSeen, Processes, Sessions, describe,
     exec::{self, Pending},
-    file, guard, network,
+    file, guard,
+    judged::{describe_bound, is_bound},
+    network,
     process::{Image, Text},
 };
 use crate::places::Mounts;
 use crate::{
     agents::AgentTable,
-    calls::{CallRef, Calls},
+    calls::{CallRef, Calls, KeptProcess},
     control::state::ProcessId,
     decode::{Body, Exec, FileAct, GuardRecord, NetAct, PathText, Record, decode},
     event::{self, Event, Exit, Kind, Op},
@@ -91,6 +93,8 @@ pub struct Attribution {
     pending: ByNumber<u32, Pending>,
     /// Not all living processes are known yet: see [`Attribution::settle`].
     pub(super) settling: bool,
+    /// Processes of tool calls that an earlier daemon knew and that are not known here yet.
+    pub(super) kept_processes: HashMap<u32, KeptProcess>,
 }
 
 impl Attribution {
@@ -114,6 +118,7 @@ impl Attribution {
             containers: ByNumber::default(),
             pending: ByNumber::default(),
             settling: false,
+            kept_processes: HashMap::new(),
         }
     }
 
@@ -250,9 +255,19 @@ impl Attribution {
     /// Says in an event what was decided and what was declared of it, and counts it. `named`: the start of a program that
     /// its tool call was told, or of one that such a program starts.
     fn judge(&mut self, header: &RecordHeader, event: &mut Event, named: bool) {
-        self.judges.describe(header, event);
-        let declared = self.intents.align(header.session, event, self.host.unix_ns(header.time_ns));
-        event.intent = intent::narrower(declared, self.calls.align(header.session, event, named));
+        let told = self.calls.align(header.session, event, named);
+        if is_bound(header) {
+            // The one that refused it is named, which may be that of a session around this one.
+            let around = self.sessions.around(header.session);
+            let refusing = self.intents.refusing(around, event, self.host.unix_ns(header.time_ns));
+            let number = refusing.unwrap_or(header.policy);
+            describe_bound(header.verdict, self.intents.by_number(number), event);
+            self.intents.count_refused(number, event.count);
+        } else {
+            self.judges.describe(header, event);
+            let declared = self.intents.align(header.session, event, self.host.unix_ns(header.time_ns));
+            event.intent = intent::narrower(declared, told);
+        }
         self.calls.count(header.session, event, self.host.unix_ns(header.time_ns));
         if is_refusal(event.verdict)
             && let Some(session) = self.sessions.get_mut(header.session)
@@ -392,13 +407,23 @@ impl Attribution {
         }
         let before =
             self.processes.get(header.pid, header.start_ns).map_or(header.session, |one| one.session);
-        if before != header.session {
+        let moves = before != header.session && !self.began_behind(before, header);
+        if moves {
             self.entered(header.session, header.pid);
             self.left(before, header.time_ns, out);
         }
         let process = self.processes.living_mut(header.pid, header);
-        process.session = header.session;
+        if moves {
+            process.session = header.session;
+        }
         process
+    }
+
+    /// Whether a session began behind a record: the daemon makes a process one that asks for it, and what that process did
+    /// before as another's may still wait to be read.
+    fn began_behind(&self, session: u64, header: &RecordHeader) -> bool {
+        let told_ns = self.host.unix_ns(header.time_ns);
+        self.sessions.get(session).is_some_and(|session| session.began.since_ns > told_ns)
     }
 
     /// Counts repeats that were folded into an event; the event itself counted one already.

@@ -174,6 +174,26 @@ fn a_sub_agent_is_a_session_with_a_parent_and_leaves_the_other() {
 }
 
 #[test]
+fn what_a_process_did_before_it_was_launched_ends_no_session() {
+    let mut bench = Bench::new();
+    bench.exec(1, (10, 100), Some(0), "/usr/bin/outer", b"outer\0");
+    // The daemon has made it a session already when what it did before is read.
+    let mut out = Vec::new();
+    bench.state.begin(2, 10, 1_000, 0, By::Launched, Some(1), None);
+    bench.state.processes.get(10, 100).unwrap().session = 2;
+    bench.state.entered(2, 10);
+    bench.state.left(1, 1_000, &mut out);
+    let before = bench.exec(1, (10, 100), None, "/usr/bin/agentwatch", b"agentwatch\0exec\0");
+    assert_eq!(kinds(&before), [Kind::ProcessExec]);
+    assert!(bench.state.sessions.get(2).unwrap().ended_ns.is_none());
+    bench.time = 2_000;
+    let within = bench.exec(2, (10, 100), None, "/usr/bin/tool", b"tool\0");
+    assert_eq!(kinds(&within), [Kind::ProcessExec]);
+    let ended = bench.apply(RecordKind::Exit, 2, (10, 100), &[0; 8]);
+    assert!(kinds(&ended).contains(&Kind::SessionEnd));
+}
+
+#[test]
 fn a_process_id_that_is_used_again_is_another_process() {
     let mut bench = Bench::new();
     bench.exec(7, ROOT, Some(0), "/usr/bin/claude", b"claude\0");
@@ -383,4 +403,43 @@ fn a_cause_of_which_little_is_known_says_what_is() {
     let cause = events[0].cause.as_ref().unwrap();
     assert_eq!((&*cause.agent, cause.seq, cause.tool_call.as_ref()), ("unknown", None, None));
     assert_eq!(events[0].parent_session.as_ref(), Some(&cause.session));
+}
+
+#[test]
+fn a_process_of_a_tool_call_belongs_to_it_after_a_restart() {
+    use crate::control::{
+        state::ProcessId,
+        tool::{Begin, ToolCall},
+    };
+    let mut before = Bench::new();
+    before.exec(7, ROOT, Some(0), "/usr/bin/claude", b"claude\0");
+    let tool = ToolCall {
+        id: "toolu_1".into(),
+        name: "Bash".into(),
+        input: serde_json::json!({"command": "make test"}),
+        ..ToolCall::default()
+    };
+    let harness = ProcessId { pid: ROOT.0, start_time: ROOT.1 };
+    before.state.calls.begin(7, harness, &Begin { tool, ..Begin::default() }, 0);
+    before.fork(7, ROOT, CHILD);
+    let call_of = |events: &[Event]| {
+        events.last().and_then(|event| event.tool_call.clone()).map(|call| call.id.to_string())
+    };
+    let started = before.exec(7, CHILD, None, "/bin/sh", b"sh\0-c\0make test\0");
+    assert_eq!(call_of(&started).as_deref(), Some("toolu_1"));
+    let kept = serde_json::to_string(&before.state.kept_calls()).unwrap();
+
+    let mut after = Bench::new();
+    after.state.take_over(before.state.sessions.saved());
+    after.state.take_over_calls(serde_json::from_str(&kept).unwrap());
+    let grandchild = (CHILD.0 + 1, CHILD.1 + 1);
+    assert_eq!(call_of(&after.fork(7, CHILD, grandchild)).as_deref(), Some("toolu_1"));
+    let run = after.exec(7, grandchild, None, "/usr/bin/make", b"make\0test\0");
+    assert_eq!(call_of(&run).as_deref(), Some("toolu_1"));
+    // Another process with the number of one that ended meanwhile does not.
+    let mut later = Bench::new();
+    later.state.take_over(before.state.sessions.saved());
+    later.state.take_over_calls(serde_json::from_str(&kept).unwrap());
+    let another = later.exec(7, (CHILD.0, CHILD.1 + 20_000_000), None, "/bin/ls", b"ls\0");
+    assert_eq!(call_of(&another), None);
 }

@@ -5,6 +5,7 @@
 //! within the harness's own process (file edits) is known by the file that it was told.
 
 mod counted;
+mod kept;
 mod outcome;
 mod served;
 mod spans;
@@ -15,6 +16,9 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
+
+pub use self::kept::{Kept, KeptProcess};
 use self::outcome::Tally;
 pub use self::spans::Spanned;
 pub use self::text::{beginning, in_short, is_writer};
@@ -38,7 +42,7 @@ const NAMED_BY: usize = 3;
 const DELEGATES: [&str; 2] = ["Agent", "Task"];
 
 /// A call, as events name it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallRef {
     /// Its id, as the harness gives it.
     pub id: Arc<str>,
@@ -69,7 +73,7 @@ impl CallRef {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Call {
     whose: Arc<CallRef>,
     /// The tool is there to write.
@@ -106,13 +110,14 @@ impl Call {
 }
 
 /// A prompt, and what was done for it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Prompt {
     id: Option<Arc<str>>,
     seen: Tally,
 }
 
-#[derive(Debug, Default)]
+/// What is known of the calls of one session.
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct OfSession {
     prompt: Prompt,
     calls: VecDeque<Call>,

@@ -1,5 +1,7 @@
 //! What came of a tool call or a prompt: what its harness reports, beside what the kernel saw.
 
+use serde::{Deserialize, Serialize};
+
 use super::text;
 use crate::{
     control::tool::{RefusedView, Reported},
@@ -12,7 +14,7 @@ const REFUSED_MAX: usize = 8;
 const OUTPUT_CHARS: usize = 512;
 
 /// What the kernel saw.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Operations, those that were refused included.
     pub operations: u64,

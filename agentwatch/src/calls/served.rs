@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Call, CallRef, Calls, Ended, OfSession, Untold, short, text};
 use crate::{
     control::{
@@ -20,7 +22,7 @@ const TICK_NS: u64 = 10_000_000;
 const PROCESSES_MAX: usize = 256;
 
 /// How a call is served.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Served {
     /// Its id, as the relay told it.
     id: Arc<str>,

@@ -187,3 +187,32 @@ fn what_is_kept_is_bounded() {
     calls.forget(SESSION);
     assert!(calls.by_session.is_empty());
 }
+
+#[test]
+fn what_is_on_its_way_outlives_a_restart() {
+    let mut before = Calls::default();
+    before.begin(SESSION, HARNESS, &shell("over", "true"), 9);
+    before.end(SESSION, &end("over"), 9);
+    before.begin(SESSION, HARNESS, &shell("behind", "server &"), 10);
+    before.begin(SESSION, HARNESS, &shell("one", "make test"), 10);
+    let behind = before.claim(SESSION, Some(HARNESS), "bash -c 'server &'", 11).unwrap();
+    before.end(SESSION, &end("behind"), 12);
+    let mut written = act(20, "/w/a", Op::Write, Verdict::Allowed);
+    let one = before.claim(SESSION, Some(HARNESS), "bash -c 'make test'", 12).unwrap();
+    before.describe(SESSION, Some(&one), &mut written, 13);
+    before.count(SESSION, &written, 13);
+    let id = ProcessId { pid: 30, start_time: 5 };
+    let server = KeptProcess { id, session: SESSION, call: (*behind).clone(), named: true };
+    let text = serde_json::to_vec(&before.kept(vec![server.clone()])).unwrap();
+
+    let mut after = Calls::default();
+    assert_eq!(after.restore(serde_json::from_slice(&text).unwrap()), [server]);
+    let ids: Vec<_> = after.by_session[&SESSION].calls.iter().map(|call| &*call.whose.id).collect();
+    assert_eq!(ids, ["behind", "one"], "what is over and left nothing is not kept");
+    assert_eq!(after.claim(SESSION, Some(HARNESS), "bash -c 'make test'", 14), None, "it was found before");
+    let prompt = call_of(&after, Some(&behind), act(30, "/w/b", Op::Write, Verdict::Allowed), 15);
+    assert_eq!(prompt.map(|call| call.id.to_string()), Some("behind".to_owned()));
+    let ended = after.end(SESSION, &end("one"), 16).unwrap();
+    assert_eq!((ended.seen.operations, ended.seen.writes), (1, 1));
+    assert_eq!(ended.whose.prompt.as_deref(), Some("p-1"));
+}

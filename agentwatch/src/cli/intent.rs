@@ -1,5 +1,7 @@
 //! `agentwatch intent`: what sessions are said to be about to do, and what came of it.
 
+mod text;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -7,13 +9,12 @@ use std::rc::Rc;
 use clap::{Args, Subcommand};
 use serde_json::Value as Json;
 
+use self::text::{list, show};
 use super::print::{self, Format};
-use super::table::{Column, Set, table};
 use crate::control::Client;
-use crate::control::intent::{IntentBody, IntentCheckBody, IntentView, IntentsView};
+use crate::control::intent::{IntentBody, IntentCheckBody, IntentView};
 use crate::event::Op;
 use crate::exit;
-use crate::output::escape::escape;
 use crate::paths::Paths;
 use crate::policy::{self, Node, Source, Value};
 
@@ -41,6 +42,7 @@ Examples:
       --write /var/log/app --exec /usr/sbin/logrotate --expires 10m
   agentwatch intent declare --task 'run the tests' --run 'cargo test*'     inside a session
   agentwatch intent declare --file task.yaml
+  sudo agentwatch intent declare --session coding-7f3k2q --binding --write /var/log/app
   agentwatch intent declare --plan plan.txt         lines such as `write /etc/app.conf`
 
 Patterns are those of rules. A file is YAML or JSON with the same words, such as
@@ -50,6 +52,9 @@ Patterns are those of rules. A file is YAML or JSON with the same words, such as
 
 Each step of a plan is judged by the policy in force, as `agentwatch policy explain` does it. Where it
 refuses one, all that it refuses are named, and nothing is declared; else the steps are part of the scope.
+
+With --binding the kernel refuses what the intent does not cover, from the moment at which this command
+ends until the intent is over or closed. Only operators bind.
 
 With --session it needs root outside of all sessions. Without, it is about the session that the
 command itself is in, whatever user that has. What is declared never opens what the policy refuses.
@@ -97,6 +102,9 @@ pub struct DeclareArgs {
     /// Addresses that will be listened at
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Vec<String>,
+    /// Have the kernel refuse what it does not cover; only for operators
+    #[arg(long)]
+    pub binding: bool,
     /// How to write the answer
     #[arg(short = 'o', long = "output", value_enum, value_name = "FORMAT", default_value_t)]
     pub output: Format,
@@ -217,6 +225,9 @@ pub fn run(args: &IntentArgs, paths: &Paths) -> anyhow::Result<u8> {
             let view = client.declare(&body(args)?)?;
             let text = format!("{}\n", view.id);
             print_one(&view, args.output, text)?;
+            if view.binding && !view.scope.contains_key(&Op::Connect) {
+                eprintln!("{NO_CONNECTIONS}");
+            }
         }
         IntentCommand::List(args) => {
             let mut view = client.intents(args.all)?;
@@ -244,6 +255,11 @@ pub fn run(args: &IntentArgs, paths: &Paths) -> anyhow::Result<u8> {
     }
     Ok(exit::DONE)
 }
+
+/// Said of a binding intent where it is true, as few mean it.
+const NO_CONNECTIONS: &str = "agentwatch: the intent does not speak of `connect`, so that its session opens no new connection, \
+                              not even to the agent's model: where it needs one, declare it again with `--connect '*:443'` \
+                              or the like";
 
 fn print_one(view: &IntentView, format: Format, text: String) -> anyhow::Result<()> {
     let text = match format {
@@ -277,6 +293,7 @@ fn body(args: &DeclareArgs) -> Result<IntentBody, IntentError> {
             prompt: args.prompt.clone(),
             expires: args.expires.clone(),
             scope,
+            binding: args.binding,
             ..IntentBody::default()
         });
     };
@@ -284,6 +301,7 @@ fn body(args: &DeclareArgs) -> Result<IntentBody, IntentError> {
         return Err(IntentError::Twice("the patterns"));
     }
     let mut body = read_file(path)?;
+    body.binding |= args.binding;
     if !plan.is_empty() && !body.plan.is_empty() {
         return Err(IntentError::Twice("--plan"));
     }
@@ -331,7 +349,13 @@ fn parse(text: &str) -> Result<IntentBody, String> {
     }
     let source = Source { name: "intent".into(), text: text.to_owned() };
     let tree = policy::parse(&source).map_err(|problem| problem.message.to_string())?;
-    serde_json::from_value(json_of(&tree)).map_err(|error| error.to_string())
+    let mut json = json_of(&tree);
+    if let Some(binding) = json.get_mut("binding")
+        && let Some(said) = binding.as_str().and_then(|text| text.parse::<bool>().ok())
+    {
+        *binding = Json::Bool(said);
+    }
+    serde_json::from_value(json).map_err(|error| error.to_string())
 }
 
 fn json_of(node: &Node) -> Json {
@@ -348,95 +372,9 @@ fn json_of(node: &Node) -> Json {
     }
 }
 
-const COLUMNS: [Column; 9] = [
-    Column { title: "INTENT", set: Set::Left },
-    Column { title: "SESSION", set: Set::Left },
-    Column { title: "STATE", set: Set::Left },
-    Column { title: "BY", set: Set::Left },
-    Column { title: "EXPIRES", set: Set::Left },
-    Column { title: "ALIGNED", set: Set::Right },
-    Column { title: "OUTSIDE", set: Set::Right },
-    Column { title: "CHECKS", set: Set::Left },
-    Column { title: "TASK", set: Set::Cut },
-];
-
-fn list(view: &IntentsView, all: bool, width: Option<usize>) -> String {
-    if view.intents.is_empty() {
-        let none = if all {
-            "nothing was declared\n"
-        } else {
-            "nothing that was declared counts now: `agentwatch intent list --all` shows what is over\n"
-        };
-        return none.to_owned();
-    }
-    let row = |one: &IntentView| {
-        vec![
-            one.id.to_string(),
-            escape(&one.session).into_owned(),
-            one.state.word().to_owned(),
-            one.declared_by.word().to_owned(),
-            one.expires.clone(),
-            one.aligned.to_string(),
-            one.outside.to_string(),
-            checks(one),
-            one.task
-                .as_deref()
-                .or(one.prompt.as_deref())
-                .map_or_else(|| "-".to_owned(), |text| escape(text).into_owned()),
-        ]
-    };
-    table(&COLUMNS, &view.intents.iter().map(row).collect::<Vec<_>>(), width)
-}
-
-/// How many checks failed, or else passed.
-fn checks(view: &IntentView) -> String {
-    match (view.checks.len(), view.checks.iter().filter(|check| !check.passed).count()) {
-        (0, _) => "-".to_owned(),
-        (all, 0) => format!("{all} passed"),
-        (_, failed) => format!("{failed} failed"),
-    }
-}
-
-fn show(view: &IntentView) -> String {
-    let mut text = String::new();
-    let mut line = |label: &str, value: &str| text.push_str(&format!("{label:<9} {}\n", escape(value)));
-    line("intent", &view.id);
-    line("session", &view.session);
-    let closed = view.closed.as_ref().map(|closed| format!(", closed {closed}")).unwrap_or_default();
-    line("state", &format!("{}, until {}{closed}", view.state.word(), view.expires));
-    let pid = view.pid.map(|pid| format!("process {pid} of ")).unwrap_or_default();
-    line("declared", &format!("{} by {} ({pid}user {})", view.declared, view.declared_by.word(), view.uid));
-    for (label, value) in [("task", &view.task), ("prompt", &view.prompt)] {
-        value.iter().for_each(|value| line(label, value));
-    }
-    if let Some(tool) = &view.tool {
-        line(
-            "tool",
-            &[tool.name.as_deref(), tool.id.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" "),
-        );
-    }
-    if !view.context.is_empty() {
-        line("context", &view.context.join(", "));
-    }
-    for (op, patterns) in &view.scope {
-        line(op.name(), &patterns.join(", "));
-    }
-    for step in &view.plan {
-        line("plan", &format!("{}: {}, {}", step.step, step.verdict.name(), step.reason));
-    }
-    line("events", &format!("{} aligned, {} outside", view.aligned, view.outside));
-    for check in &view.checks {
-        let note = check.note.as_deref().map(|note| format!(": {note}")).unwrap_or_default();
-        let found = if check.passed { "passed" } else { "failed" };
-        line("check", &format!("{found}, {} by {}{note}", check.time, check.checked_by.word()));
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::tests::samples;
 
     #[test]
     fn a_file_is_yaml_or_json() {
@@ -478,24 +416,5 @@ mod tests {
         ] {
             assert!(matches!(body(&twice), Err(IntentError::Twice(_))));
         }
-    }
-
-    #[test]
-    fn what_was_declared_is_shown_without_harm() {
-        let text = show(&samples::intent());
-        assert_eq!(
-            text,
-            "intent    int-7f3k2q\nsession   coding-7f3k2q\nstate     in-force, until 2026-05-04T09:00:00Z\n\
-             declared  2026-05-04T08:00:00Z by agent (process 1234 of user 1000)\ntask      rotate \\x1b[2J\n\
-             tool      Bash toolu_01\ncontext   doc-17\nwrite     /var/log/app\n\
-             plan      write /var/log/app: allowed, no rule matches, and the agent has no default\nevents    7 aligned, 1 outside\n\
-             check     failed, 2026-05-04T09:10:00Z by operator: 3 rows \\x1b are missing\n"
-        );
-        let listed = list(&IntentsView { intents: vec![samples::intent()] }, false, None);
-        assert!(
-            listed.contains("int-7f3k2q  coding-7f3k2q  in-force  agent") && !listed.contains('\x1b'),
-            "{listed}"
-        );
-        assert!(list(&IntentsView::default(), false, None).contains("--all"));
     }
 }

@@ -99,6 +99,7 @@ impl Failure {
                 Refusal::ProcessGone(_) => (StatusCode::CONFLICT, "process_gone"),
                 Refusal::NotInSession => (StatusCode::FORBIDDEN, "not_in_session"),
                 Refusal::UnknownSender => (StatusCode::FORBIDDEN, "unknown_sender"),
+                Refusal::NotBinding => (StatusCode::FORBIDDEN, "not_binding"),
                 Refusal::NotYours { .. } => (StatusCode::FORBIDDEN, "not_yours"),
                 Refusal::WhichSession => (StatusCode::UNPROCESSABLE_ENTITY, "which_session"),
                 Refusal::SessionOver(_) => (StatusCode::CONFLICT, "session_over"),

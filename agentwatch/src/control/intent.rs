@@ -37,6 +37,9 @@ pub struct IntentBody {
     /// When it is over: a duration such as `10m` or `1h30m`, or a time (RFC 3339). An hour without, at most a week.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
+    /// What it does not cover is refused by the kernel. For operators alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub binding: bool,
 }
 
 /// A tool, as a harness names it.
@@ -163,6 +166,8 @@ pub struct IntentView {
     pub state: IntentState,
     /// Who declared it.
     pub declared_by: DeclaredBy,
+    /// Whether the kernel refuses what it does not cover, as long as it is in force.
+    pub binding: bool,
     /// When: RFC 3339 in UTC.
     pub declared: String,
     /// When it is over.

@@ -271,6 +271,12 @@ pub enum Refusal {
         /// The caller's session.
         own: Arc<str>,
     },
+    /// A process of a session binds.
+    #[error(
+        "only an operator's intent binds, and this process is of a session: leave out `binding`, and the intent stands \
+         beside what the session does"
+    )]
+    NotBinding,
     /// Root does not say for whom.
     #[error("say which session it is for: `--session`, one that `agentwatch agents` lists")]
     WhichSession,

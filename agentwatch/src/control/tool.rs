@@ -135,7 +135,8 @@ const DIGEST_DIGITS: usize = 32;
 /// What is equal for equal inputs of a tool, whatever the order of their keys.
 #[must_use]
 pub fn digest(input: &serde_json::Value) -> String {
-    // Its maps are sorted by their keys.
+    let mut input = input.clone();
+    input.sort_all_objects();
     let hash = Sha256::digest(input.to_string());
     let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
     digits.chars().take(DIGEST_DIGITS).collect()
@@ -184,5 +185,18 @@ impl RefusedView {
             rule: event.rule.as_deref().map(str::to_owned),
             reason: event.reason.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_keys_is_nothing_to_a_digest() {
+        let digest_of = |text: &str| digest(&serde_json::from_str(text).unwrap());
+        let one = digest_of(r#"{"path": "/a", "edits": [{"old": "x", "new": "y"}]}"#);
+        assert_eq!(one, digest_of(r#"{"edits": [{"new": "y", "old": "x"}], "path": "/a"}"#));
+        assert_ne!(one, digest_of(r#"{"edits": [{"new": "x", "old": "y"}], "path": "/a"}"#));
     }
 }

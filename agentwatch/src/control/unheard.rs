@@ -1,5 +1,5 @@
-//! What callers wanted to say, and was refused before the owner heard of it: broken, too large, too much at once. Each is
-//! told in the log by the owner, as far as that is no flood; the rest is counted.
+//! What callers wanted to say, and was refused: broken, too large, too much at once, not theirs to say. Each is told in the
+//! log by the owner, as far as that is no flood; the rest is counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,18 +54,15 @@ impl Call {
     /// known.
     pub(super) async fn tell_refusal(&self, word: Word, failure: &Failure) {
         let untold = self.shared.mailbox.untold();
-        match failure {
-            // Who is nobody cannot fill the log.
-            Failure::Refused(Refusal::NotInSession) => return untold.count(),
-            // The owner has told it.
-            Failure::Refused(_) => return,
-            _ => {}
+        // Who is nobody cannot fill the log, and an owner that does not answer tells nothing now.
+        if matches!(failure, Failure::Refused(Refusal::NotInSession) | Failure::Silent(_)) {
+            return untold.count();
         }
         let is_told = |pid, uid| self.shared.refusals.borrow_mut().allows(pid, uid, Instant::now());
         let caller =
             self.caller().ok().filter(|caller| caller.pid.is_some_and(|pid| is_told(pid, caller.uid)));
         let Some(caller) = caller else { return untold.count() };
-        let why = failure.to_string();
+        let why = failure.to_string().replace("\n  ", "; ");
         if self.ask(|reply| Request::Unheard { caller, word, why, reply }).await.is_err() {
             untold.count();
         }

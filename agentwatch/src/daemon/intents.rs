@@ -27,7 +27,7 @@ const TASK_CHARS: usize = 200;
 const NOTE_CHARS_MAX: usize = 1_000;
 
 impl Daemon {
-    /// Takes up what a caller declares. A refusal is told in the log where the caller is in a session, or is root.
+    /// Takes up what a caller declares. That it was refused is told by [`Self::tell_unheard`].
     pub(super) fn declare(
         &mut self,
         body: IntentBody,
@@ -37,30 +37,17 @@ impl Daemon {
         let own = self.session_of(caller);
         self.tell_repeats();
         let declared = self.take_declaration(body, caller, own, now);
-        match &declared {
-            Ok(view) => {
-                let task = |task: &str| format!(": {}", task.chars().take(TASK_CHARS).collect::<String>());
-                let what = view.task.as_deref().map(task).unwrap_or_default();
-                let reason = format!("declared by {}{what}", view.declared_by.word());
-                self.tell_intent(Kind::IntentDeclared, &view.session, Some(&view.id), reason, now);
-            }
-            Err(refusal) if own.is_some() || caller.by_control => {
-                let session = own.and_then(|own| self.state.sessions.get(own)).map(|one| Arc::clone(&one.id));
-                self.tell_intent(
-                    Kind::IntentRefused,
-                    &session.unwrap_or_default(),
-                    None,
-                    refusal.to_string().replace("\n  ", "; "),
-                    now,
-                );
-            }
-            // Whoever is nobody cannot fill the log.
-            Err(_) => {}
+        if let Ok(view) = &declared {
+            let task = |task: &str| format!(": {}", task.chars().take(TASK_CHARS).collect::<String>());
+            let what = view.task.as_deref().map(task).unwrap_or_default();
+            let binds = if view.binding { ", binding" } else { "" };
+            let reason = format!("declared by {}{binds}{what}", view.declared_by.word());
+            self.tell_intent(Kind::IntentDeclared, &view.session, Some(&view.id), reason, now);
         }
         declared
     }
 
-    /// Tells that somebody's word was refused before it got here.
+    /// Tells that somebody's word was refused, where the caller is in a session, or is root.
     pub(super) fn tell_unheard(&mut self, caller: &Caller, word: Word, why: String, now: u64) {
         let own = self.session_of(caller);
         if own.is_none() && !caller.by_control {
@@ -98,6 +85,9 @@ impl Daemon {
     ) -> Result<IntentView, Refusal> {
         let now_ns = self.state.host.unix_ns(now);
         let by = if own.is_none() && caller.by_control { DeclaredBy::Operator } else { DeclaredBy::Agent };
+        if body.binding && by == DeclaredBy::Agent {
+            return Err(Refusal::NotBinding);
+        }
         let session = self.session_for(body.session.as_deref(), caller, own)?;
         let expires_ns = expiry(body.expires.as_deref(), now_ns).map_err(Refusal::BadIntent)?;
         let agent = self.state.sessions.get(session.0).map(|one| Arc::clone(&one.began.agent));
@@ -119,6 +109,7 @@ impl Daemon {
             scope,
             plan,
             expires_ns,
+            binding: body.binding,
         };
         let boot_id = Arc::clone(&self.state.host.boot_id);
         let declared =
@@ -130,6 +121,9 @@ impl Daemon {
                     }
                 }
             })?;
+        if declared.binding.is_some() {
+            self.bind(&declared, now)?;
+        }
         Ok(declared.view(&session.1, now_ns))
     }
 
@@ -202,6 +196,9 @@ impl Daemon {
         }
         let now_ns = self.state.host.unix_ns(now);
         self.tell_repeats();
+        if before.state == IntentState::InForce {
+            self.release(id)?;
+        }
         let closed = self.state.intents.close(id, now_ns).map(|one| one.view(&before.session, now_ns));
         let view = closed.ok_or_else(|| Refusal::NoSuchIntent(id.to_owned()))?;
         if before.state == IntentState::InForce {
@@ -253,12 +250,12 @@ impl Daemon {
         self.pipeline.flush(&mut self.state, &mut self.log);
     }
 
-    fn session_id(&self, number: u64) -> Arc<str> {
+    pub(super) fn session_id(&self, number: u64) -> Arc<str> {
         self.state.sessions.get(number).map(|one| Arc::clone(&one.id)).unwrap_or_default()
     }
 
     /// Says in the log what became of an intent, or of a declaration.
-    fn tell_intent(
+    pub(super) fn tell_intent(
         &mut self,
         kind: Kind,
         session: &Arc<str>,

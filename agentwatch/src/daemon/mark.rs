@@ -18,7 +18,10 @@ use crate::{
     attribution::{Attribution, Process},
     control::state::Recognised,
     event::Event,
-    kernel::maps::{Maps, Shared},
+    kernel::{
+        bound::pass_on,
+        maps::{Maps, Shared},
+    },
     policy::Mode,
 };
 
@@ -266,6 +269,13 @@ pub fn launch(
     let before = maps.processes.get(id.pid).filter(|entry| is_process(entry, id));
     let before = before.as_ref().map(Judged::of);
     let parent = before.map(|before| before.session);
+    // What binds the session around it holds it as well.
+    if let Some(parent) = parent
+        && let Err(error) = pass_on(&mut maps.bound_sessions, parent, number)
+    {
+        tracing::warn!(%error, "no session is begun inside another that is bound");
+        return None;
+    }
     let flags = process_flag::ROOT | process_flag::LAUNCHING;
     let entry = process_entry(number, id, judged_as(maps, state, before, agent), flags);
     state.begin(number, id.pid, now_ns, agent, By::Launched, parent, None);

@@ -4,6 +4,7 @@
 //! between two turns of the ring.
 
 mod applied;
+mod bindings;
 mod calls;
 mod facts;
 mod intents;
@@ -71,6 +72,7 @@ pub struct Daemon {
     maps: Maps,
     rule_maps: RuleMaps,
     abilities: Abilities,
+    bindings: bindings::Bindings,
     state: Attribution,
     pipeline: Pipeline,
     log: Log,
@@ -202,6 +204,7 @@ impl Daemon {
         self.tell_untold(now);
         self.tend_names();
         self.tell_strangers(now);
+        self.tend_bindings();
         self.tend_written(now);
         self.log.tend(self.state.host.unix_ns(now));
         if std::mem::take(&mut self.unsaved) {
@@ -280,9 +283,11 @@ impl Daemon {
             }
             let (sessions, skips) = (self.state.sessions.saved(), self.losses.skips());
             let intents = self.state.intents.saved();
-            saved::write(&self.paths.state, &boot_id, &sessions, &intents, &skips).map_err(|error| {
-                format!("cannot save the sessions under `{}`: {error}", self.paths.state.display())
-            })
+            let state = &self.paths.state;
+            let written = saved::write(state, &boot_id, &sessions, &intents, &skips);
+            written.and_then(|()| saved::write_calls(state, &boot_id, &self.state.kept_calls())).map_err(
+                |error| format!("cannot save the sessions under `{}`: {error}", self.paths.state.display()),
+            )
         });
         if let Err(error) = saved {
             self.unsaved = true;

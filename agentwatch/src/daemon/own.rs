@@ -27,10 +27,12 @@ pub fn own(paths: &Paths, policy: Option<&Path>) -> io::Result<Own> {
     folders.dedup();
     folders.retain(|folder| folder.parent().is_some());
     let sockets = names(&[&paths.control_socket()])?;
+    let open_sockets = names(&[&paths.declare_socket()])?;
     Ok(Own {
         files: patterns(&files, literal)?,
         folders: patterns(&folders, exact)?,
         sockets: patterns(&sockets, literal)?,
+        open_sockets: patterns(&open_sockets, literal)?,
         canary: canary(paths)?,
     })
 }
@@ -106,5 +108,7 @@ mod tests {
         assert!(!covers(&own.folders, Path::new("/")));
         assert!(covers(&own.sockets, &real.join("run/control.sock")));
         assert!(!covers(&own.sockets, &real.join("run/declare.sock")));
+        assert!(covers(&own.open_sockets, &real.join("run/declare.sock")));
+        assert!(!covers(&own.open_sockets, &real.join("run/control.sock")));
     }
 }

@@ -270,6 +270,7 @@ impl Daemon {
             self.preparing.files("the files changed", true);
         }
         if self.surroundings.is_due(now) {
+            self.look_at_bindings();
             let (policy, places) = (Arc::clone(&self.policy), Arc::clone(&self.places));
             self.preparing.surroundings(policy, places, self.in_force.origin);
         }

@@ -1,14 +1,16 @@
-//! Sessions over a restart of the daemon: `STATE/sessions.json`.
+//! Sessions and their tool calls over a restart of the daemon: `STATE/sessions.json` and `STATE/calls.json`.
 
 use std::{fs, io, path::Path};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::losses::Skips;
-use crate::{attribution::Saved, intent::Declared};
+use crate::{attribution::Saved, calls::Kept, intent::Declared};
 
-/// The file.
+/// The file of sessions.
 const NAME: &str = "sessions.json";
+/// The file of tool calls.
+const CALLS: &str = "calls.json";
 
 #[derive(Debug, Deserialize)]
 struct Stored {
@@ -49,31 +51,50 @@ pub fn write(
     intents: &[Declared],
     skips: &Skips,
 ) -> io::Result<()> {
-    let text = serde_json::to_vec(&ToStore { boot_id, sessions, intents, skips })?;
-    let partial = state.join(format!("{NAME}.partial"));
-    fs::write(&partial, text)?;
-    fs::rename(partial, state.join(NAME))
+    store(state, NAME, &ToStore { boot_id, sessions, intents, skips })
+}
+
+/// Writes the tool calls, whole or not at all.
+///
+/// # Errors
+/// The state folder cannot be written.
+pub fn write_calls(state: &Path, boot_id: &str, kept: &Kept) -> io::Result<()> {
+    store(state, CALLS, &(boot_id, kept))
+}
+
+fn store(state: &Path, name: &str, what: &impl Serialize) -> io::Result<()> {
+    let partial = state.join(format!("{name}.partial"));
+    fs::write(&partial, serde_json::to_vec(what)?)?;
+    fs::rename(partial, state.join(name))
 }
 
 /// Reads the sessions of this boot: those of an earlier one have ended with it. A file that cannot be read
 /// is passed over with a warning: the kernel's tables still know who belongs together.
 #[must_use]
 pub fn read(state: &Path, boot_id: &str) -> Earlier {
-    let path = state.join(NAME);
+    let stored: Option<Stored> = load(state, NAME);
+    stored.filter(|stored| stored.boot_id == boot_id).map(|stored| stored.earlier).unwrap_or_default()
+}
+
+/// Reads the tool calls of this boot, in the same way.
+#[must_use]
+pub fn read_calls(state: &Path, boot_id: &str) -> Kept {
+    let stored: Option<(String, Kept)> = load(state, CALLS);
+    stored.filter(|(boot, _)| boot == boot_id).map(|(_, kept)| kept).unwrap_or_default()
+}
+
+fn load<T: DeserializeOwned>(state: &Path, name: &str) -> Option<T> {
+    let path = state.join(name);
     let text = match fs::read(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Earlier::default(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "cannot read the sessions of an earlier daemon");
-            return Earlier::default();
+            tracing::warn!(path = %path.display(), %error, "cannot read what an earlier daemon kept");
+            return None;
         }
     };
-    match serde_json::from_slice::<Stored>(&text) {
-        Ok(stored) if stored.boot_id == boot_id => stored.earlier,
-        Ok(_) => Earlier::default(),
-        Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "cannot read the sessions of an earlier daemon");
-            Earlier::default()
-        }
-    }
+    let unreadable = |error: &serde_json::Error| {
+        tracing::warn!(path = %path.display(), %error, "cannot read what an earlier daemon kept");
+    };
+    serde_json::from_slice(&text).inspect_err(unreadable).ok()
 }

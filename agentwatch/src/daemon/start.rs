@@ -21,7 +21,9 @@ use signal_hook::{
 };
 
 use super::{
-    Daemon, boot_ns, boot_unix_ns,
+    Daemon,
+    bindings::Bindings,
+    boot_ns, boot_unix_ns,
     facts::{self, RunningHost},
     left_behind,
     losses::Losses,
@@ -277,6 +279,8 @@ impl Daemon {
 
         // Before what waits in the ring is read, which may tell of the use of these.
         let kept = left_behind::put_back(&mut maps, &mut state, &options.paths.state);
+        let bindings = Bindings::take_up(&maps)?;
+        bindings.numbers().into_iter().for_each(|number| state.intents.go_on_behind(number));
         let programs = maps.programs();
         let self_tests = SelfTests::begin(&maps, &options.paths, needs, in_force.version)?;
         if options.strict {
@@ -300,6 +304,7 @@ impl Daemon {
         // In the order in which things happened: what waits in the ring, then what is there now.
         let mut pipeline = Pipeline::default();
         state.take_over(earlier.sessions);
+        state.take_over_calls(saved::read_calls(&options.paths.state, &state.host.boot_id));
         pipeline.drain_whole(&mut maps.events, &mut state, &mut log);
         let mut out = Vec::new();
         let numbers = takeover::take_up(&mut maps, &mut state, now, &mut out);
@@ -313,12 +318,13 @@ impl Daemon {
         }
 
         memory::release();
-        Ok(Self {
+        let mut daemon = Self {
             paths: options.paths.clone(),
             _host_lock: host_lock,
             maps,
             rule_maps,
             abilities,
+            bindings,
             state,
             pipeline,
             log,
@@ -349,7 +355,9 @@ impl Daemon {
             last_upkeep_ns: now,
             unsaved: true,
             syncing: None,
-        })
+        };
+        daemon.tend_bindings();
+        Ok(daemon)
     }
 }
 

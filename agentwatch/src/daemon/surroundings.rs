@@ -78,11 +78,19 @@ pub(super) fn look(policy: &Policy) -> Result<Places, StartError> {
     if policy.agents.iter().all(|agent| agent.spec.mode == Mode::Observe) {
         return Ok(Places::default());
     }
-    let mountinfo =
-        std::fs::read(MOUNTINFO).map_err(|source| StartError::Host { path: MOUNTINFO, source })?;
-    let mounts = Mounts::parse(&mountinfo);
+    let mounts = mounts()?;
     let found = places::find(Path::new(ROOT), &mounts, policy.path_globs());
     Ok(Places::new(&mounts, found))
+}
+
+/// The mounts of the initial namespace.
+///
+/// # Errors
+/// They cannot be read.
+pub(super) fn mounts() -> Result<Mounts, StartError> {
+    let mountinfo =
+        std::fs::read(MOUNTINFO).map_err(|source| StartError::Host { path: MOUNTINFO, source })?;
+    Ok(Mounts::parse(&mountinfo))
 }
 
 /// What rules on files may not cover since there was more than is looked at: a sentence each.

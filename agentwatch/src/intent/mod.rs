@@ -14,4 +14,6 @@ pub use self::scope::{ScopeError, Stated};
 pub use self::store::{Declaration, DeclareError, Declared, EXPIRES_S, EXPIRES_S_MAX, IN_FORCE_MAX, Intents};
 
 #[cfg(test)]
+mod bound_tests;
+#[cfg(test)]
 mod tests;

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::{
     event::{Event, Kind, Op},
-    policy::{self, Context, PastOperation, PastTarget, Policy, Scope, Source, Target, Users, operations_of},
+    policy::{
+        self, AddressPattern, Context, Entry, PastOperation, PastTarget, Policy, SINKS, Scope, Source,
+        TERMINALS, Target, Users, What, operations_of,
+    },
 };
 
 /// What an intent's scope is written as: patterns by operation.
@@ -56,7 +59,10 @@ pub fn read(stated: &Stated, policy: &Policy) -> Result<(Stated, Scope), ScopeEr
     if let Some(name) = read.names_in(&rule.scope).next() {
         return Err(ScopeError::Name(name.to_string()));
     }
-    let scope = Scope::clone(&rule.scope);
+    let mut scope = Scope::clone(&rule.scope);
+    // Who could not reach the daemon any more could not say what comes next.
+    let open = policy.own.open_sockets.iter().cloned().map(AddressPattern::of_paths);
+    scope.connect.extend(open.map(|pattern| Entry { at: rule.at, what: What::Pattern(pattern) }));
     Ok((stated, scope))
 }
 
@@ -105,7 +111,7 @@ impl Acts {
     /// Nothing where the event is no operation.
     pub fn of(event: &Event) -> Option<Self> {
         let mut operations = operations_of(event);
-        operations.retain(PastOperation::is_asked_for);
+        operations.retain(|one| one.is_asked_for() && !(event.kind == Kind::FileOpen && is_sink(one)));
         if event.kind == Kind::FileRename {
             // Whether something was at the other place, and is gone by it, is not known.
             operations.truncate(2);
@@ -126,6 +132,15 @@ impl Acts {
         let mut others = self.0.iter().filter(|one| !is_start(one));
         started && others.all(|one| optional(one.op) || covers(scope, one))
     }
+}
+
+/// Whether nothing is kept of what is written there: no program is held to its terminal, nor to `/dev/null`.
+fn is_sink(operation: &PastOperation) -> bool {
+    let PastTarget::Whole(Target::Path(path)) = &operation.target else { return false };
+    let below = path.strip_prefix(TERMINALS.as_bytes());
+    let is_one = below.is_some_and(|rest| rest.starts_with(b"/"))
+        || SINKS.iter().any(|sink| sink.as_bytes() == path.as_slice());
+    is_one && matches!(operation.op, Op::Write | Op::Delete)
 }
 
 fn covers(scope: &Scope, operation: &PastOperation) -> bool {

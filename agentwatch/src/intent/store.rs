@@ -51,6 +51,8 @@ pub struct Declaration {
     pub plan: Vec<PlanStepView>,
     /// Nanoseconds since 1970 at which it is over.
     pub expires_ns: u64,
+    /// What it does not cover is to be refused.
+    pub binding: bool,
 }
 
 /// What was declared.
@@ -71,6 +73,9 @@ pub struct Declared {
     pub plan: Vec<PlanStepView>,
     pub declared_ns: u64,
     pub expires_ns: u64,
+    /// Its number for the kernel where it binds, by which events name it. No other has it in this boot.
+    #[serde(default)]
+    pub binding: Option<u32>,
     pub closed_ns: Option<u64>,
     pub aligned: u64,
     pub outside: u64,
@@ -79,7 +84,9 @@ pub struct Declared {
 }
 
 impl Declared {
-    fn is_in_force(&self, now_ns: u64) -> bool {
+    /// Whether it counts at this moment, nanoseconds since 1970.
+    #[must_use]
+    pub fn is_in_force(&self, now_ns: u64) -> bool {
         self.declared_ns <= now_ns && now_ns < self.over_ns()
     }
 
@@ -111,6 +118,7 @@ impl Declared {
             session: Arc::clone(session),
             state,
             declared_by: self.by,
+            binding: self.binding.is_some(),
             declared: format_time(self.declared_ns),
             expires: format_time(self.expires_ns),
             closed: self.closed_ns.map(format_time),
@@ -160,6 +168,8 @@ struct Intent {
 pub struct Intents {
     by_session: HashMap<u64, Vec<Intent>>,
     bytes: usize,
+    /// The last number that was given to a binding.
+    last_number: u32,
     /// Set when something changed that a restart must know.
     pub changed: bool,
 }
@@ -178,7 +188,9 @@ impl Intents {
     ) -> Result<Declared, DeclareError> {
         let (stated, scope) = scope::read(&declaration.scope, policy)?;
         let of_session = self.by_session.get(&declaration.session).map_or(&[][..], Vec::as_slice);
-        if of_session.iter().filter(|one| one.declared.is_in_force(now_ns)).count() >= IN_FORCE_MAX {
+        let in_force = of_session.iter().filter(|one| one.declared.is_in_force(now_ns)).count();
+        // A session's own words must not keep an operator from binding it, and one alone binds.
+        if in_force >= IN_FORCE_MAX && !declaration.binding {
             return Err(DeclareError::TooMany);
         }
         let declared = Declared {
@@ -195,12 +207,14 @@ impl Intents {
             plan: declaration.plan,
             declared_ns: now_ns,
             expires_ns: declaration.expires_ns,
+            binding: declaration.binding.then(|| self.new_number()),
             closed_ns: None,
             aligned: 0,
             outside: 0,
             checks: Vec::new(),
         };
         self.make_room(declared.session, declared.bytes(), now_ns)?;
+        self.go_on_behind(declared.binding.unwrap_or(0));
         self.add(Intent { declared: declared.clone(), scope });
         Ok(declared)
     }
@@ -220,6 +234,39 @@ impl Intents {
                 return id;
             }
             number += 1;
+        }
+    }
+
+    /// A number that no binding has.
+    fn new_number(&self) -> u32 {
+        self.last_number.max(self.all().iter().filter_map(|one| one.binding).max().unwrap_or(0)) + 1
+    }
+
+    /// Numbers up to this one are taken.
+    pub fn go_on_behind(&mut self, number: u32) {
+        self.last_number = self.last_number.max(number);
+    }
+
+    /// The intents that bind now, each with its scope.
+    pub fn binding(&self, now_ns: u64) -> impl Iterator<Item = (&Declared, &Scope)> {
+        let all = self.by_session.values().flatten();
+        all.filter(move |one| one.declared.binding.is_some() && one.declared.is_in_force(now_ns))
+            .map(|one| (&one.declared, &one.scope))
+    }
+
+    /// The one that binds by this number.
+    #[must_use]
+    pub fn by_number(&self, number: u32) -> Option<&Declared> {
+        let mut all = self.by_session.values().flatten().map(|one| &one.declared);
+        all.find(|one| one.binding == Some(number))
+    }
+
+    /// Forgets one, as if it had never been declared.
+    pub fn take_back(&mut self, id: &str) {
+        for all in self.by_session.values_mut() {
+            let given_up = all.iter().filter(|one| *one.declared.id == *id);
+            self.bytes -= given_up.map(|one| one.declared.bytes()).sum::<usize>();
+            all.retain(|one| *one.declared.id != *id);
         }
     }
 
@@ -326,13 +373,32 @@ impl Intents {
         Some(IntentRef::of(&id, Alignment::Outside))
     }
 
+    /// Of the intents that bind these sessions, the innermost first, the number of the one that does not cover an event.
+    #[must_use]
+    pub fn refusing(&self, sessions: impl Iterator<Item = u64>, event: &Event, now_ns: u64) -> Option<u32> {
+        let acts = Acts::of(event)?;
+        let of_sessions = sessions.filter_map(|session| self.by_session.get(&session)).flatten();
+        let mut binding =
+            of_sessions.filter(|one| one.declared.binding.is_some() && one.declared.is_in_force(now_ns));
+        binding.find(|one| !acts.are_within(&one.scope)).and_then(|one| one.declared.binding)
+    }
+
+    /// Counts what the intent refused that binds by this number.
+    pub fn count_refused(&mut self, number: u32, count: u64) {
+        let mut all = self.by_session.values_mut().flatten();
+        if let Some(one) = all.find(|one| one.declared.binding == Some(number)) {
+            one.declared.outside += count;
+        }
+    }
+
     /// Counts repeats of an event that was aligned.
     pub fn count_more(&mut self, session: u64, intent: &IntentRef, more: u64) {
-        let all = self.by_session.get_mut(&session).into_iter().flatten();
-        let Some(one) = all.map(|one| &mut one.declared).find(|one| intent.id.as_ref() == Some(&one.id))
-        else {
-            return;
-        };
+        let is_meant = |one: &Intent| intent.id.as_ref() == Some(&one.declared.id);
+        // What binds a session can be an intent of one around it.
+        let own = self.by_session.get(&session).is_some_and(|all| all.iter().any(is_meant));
+        let sessions = self.by_session.iter_mut().filter(|(number, _)| !own || **number == session);
+        let mut all = sessions.flat_map(|(_, all)| all);
+        let Some(one) = all.find(|one| is_meant(one)).map(|one| &mut one.declared) else { return };
         match intent.alignment {
             Some(Alignment::Aligned) => one.aligned += more,
             Some(Alignment::Outside) => one.outside += more,

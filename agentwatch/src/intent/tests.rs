@@ -18,7 +18,7 @@ fn policy() -> Policy {
     policy_of(vec![source], Context { users: &Users::default(), now_ns: 0 }).unwrap().0
 }
 
-fn stated(scope: Value) -> Stated {
+pub(super) fn stated(scope: Value) -> Stated {
     serde_json::from_value(scope).unwrap()
 }
 
@@ -35,28 +35,29 @@ fn declare(intents: &mut Intents, scope: Value, now_ns: u64, seconds: u64) -> Re
         scope: stated(scope),
         plan: Vec::new(),
         expires_ns: now_ns + seconds * S,
+        binding: false,
     };
     let declared = intents.declare(declaration, "boot", now_ns, &policy());
     declared.map(|one| one.id.to_string()).map_err(|error| error.to_string())
 }
 
-fn event(kind: &str, rest: Value) -> Event {
+pub(super) fn event(kind: &str, rest: Value) -> Event {
     let mut event =
         json!({"time": "", "seq": 1, "host": "h", "boot_id": "b", "kind": kind, "verdict": "allowed"});
     event.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
     serde_json::from_value(event).unwrap()
 }
 
-fn open(path: &str, flags: &str) -> Event {
+pub(super) fn open(path: &str, flags: &str) -> Event {
     event("file.open", json!({"op": "read", "file": {"path": path, "flags": flags}}))
 }
 
-fn exec(program: &str, args: &[&str]) -> Event {
+pub(super) fn exec(program: &str, args: &[&str]) -> Event {
     let process = json!({"pid": 1, "start_time": 1, "executable.path": program, "command_args": args});
     event("process.exec", json!({"op": "exec", "process": process}))
 }
 
-fn connect(address: &str, port: u32) -> Event {
+pub(super) fn connect(address: &str, port: u32) -> Event {
     let network = json!({"transport": "tcp", "type": "ipv4", "peer.address": address, "peer.port": port});
     event("net.connect", json!({"op": "connect", "network": network}))
 }
@@ -180,6 +181,7 @@ fn what_is_kept_has_bounds() {
             scope: stated(scope()),
             plan: Vec::new(),
             expires_ns: NOW + 9_000 * S,
+            binding: false,
         };
         refused += u32::from(intents.declare(declaration, "boot", NOW + 3_000 * S, &policy()).is_err());
     }

@@ -6,8 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use agentwatch_common::maps::{
-    Automaton, CgroupEntry, FileKey, LossKey, NestedKey, ProcessEntry, SessionEntry, WrittenEntry, control,
+use agentwatch_common::{
+    bound::BoundEntry,
+    maps::{
+        Automaton, CgroupEntry, FileKey, LossKey, NestedKey, ProcessEntry, SessionEntry, WrittenEntry,
+        control,
+    },
 };
 use aya::{
     Pod,
@@ -15,7 +19,7 @@ use aya::{
 };
 
 pub use super::processes::Processes;
-use super::{KernelError, rules::RuleMaps, skips::Programs};
+use super::{KernelError, bound::BoundMaps, rules::RuleMaps, skips::Programs};
 
 /// Makes a shared type one that aya may copy to and from the kernel.
 #[repr(transparent)]
@@ -76,6 +80,8 @@ pub struct Maps {
     pub processes: Processes,
     /// Sessions by number.
     pub sessions: Table<u64, Shared<SessionEntry>>,
+    /// What binds sessions.
+    pub bound_sessions: Table<u64, Shared<BoundEntry>>,
     /// Cgroups of sessions, by id.
     pub cgroups: Table<u64, Shared<CgroupEntry>>,
     /// By what sessions inside others are judged.
@@ -110,6 +116,7 @@ impl Maps {
             dir: dir.to_owned(),
             processes: Processes::open(dir)?,
             sessions: hash(dir, "SESSIONS")?,
+            bound_sessions: hash(dir, "BOUND")?,
             cgroups: hash(dir, "CGROUPS")?,
             nested: hash(dir, "NESTED")?,
             users: hash(dir, "USERS")?,
@@ -152,6 +159,14 @@ impl Maps {
     /// One is missing or of another form.
     pub fn rules(&self) -> Result<RuleMaps, KernelError> {
         RuleMaps::open(&self.dir)
+    }
+
+    /// Opens the tables of what binds sessions.
+    ///
+    /// # Errors
+    /// One is missing or of another form.
+    pub fn bound(&self) -> Result<BoundMaps, KernelError> {
+        BoundMaps::open(&self.dir)
     }
 
     /// Hands the automaton to the kernel, whole.

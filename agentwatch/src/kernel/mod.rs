@@ -1,6 +1,7 @@
 //! The kernel side as the daemon sees it: loading, pins, maps, and what this kernel can do.
 
 pub mod ability;
+pub mod bound;
 pub mod btf;
 mod load;
 pub mod maps;

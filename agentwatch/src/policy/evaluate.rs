@@ -46,6 +46,8 @@ pub enum By<'p> {
     Plan,
     /// What no rule can open.
     Protection(Protection),
+    /// What is open to every session, unless a rule refuses it.
+    Open,
     /// Nothing: what no rule and no default speaks of is allowed.
     Nothing,
 }
@@ -99,6 +101,9 @@ impl fmt::Display for By<'_> {
                 write!(f, "the guard `{}` is on, which no rule opens", guard.as_str())
             }
             Self::Protection(Protection::Own) => f.write_str("no session changes what is agentwatch's own"),
+            Self::Open => {
+                f.write_str("no rule matches, and every session may declare what it is about to do")
+            }
             Self::Nothing => f.write_str("no rule matches, and the agent has no default"),
         }
     }
@@ -144,6 +149,9 @@ impl Policy {
         }
         if let Some((index, rule)) = strictest {
             return (rule.action, By::Rule { index, rule });
+        }
+        if self.own.is_open(operation) {
+            return (Action::Allow, By::Open);
         }
         match declared.and_then(|agent| agent.default_for(operation.op)) {
             Some(action) => (action, By::Default),
@@ -209,7 +217,7 @@ fn plan_denies(scratch: &[Vec<PathGlob>], operation: &Operation, by: &By<'_>) ->
     match (operation.op, &operation.target) {
         (Op::Delete, _) => true,
         (Op::Write, Target::Path(path)) => !plan_may_write(scratch, path),
-        (Op::Connect, _) => by.rule().is_none(),
+        (Op::Connect, _) => by.rule().is_none() && !matches!(by, By::Open),
         _ => false,
     }
 }

@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 
 use agentwatch_common::rules::guard;
 
-use super::{AddressPattern, Agent, Canary, Guard, Mode, Operation, Policy, Target};
+use super::address::Unix;
+use super::{Address, AddressPattern, Agent, Canary, Guard, Mode, Operation, Policy, Target};
 use crate::event::Op;
 use crate::matcher::{GlobError, PathGlob};
 
@@ -78,8 +79,18 @@ pub struct Own {
     pub folders: Vec<PathGlob>,
     /// To what no session connects.
     pub sockets: Vec<PathGlob>,
+    /// Where every session may declare things, whatever its agent's default is and was declared for it: it only narrows.
+    pub open_sockets: Vec<PathGlob>,
     /// What the self-test is about.
     pub canary: Canary,
+}
+
+impl Own {
+    /// Whether an operation is to declare something.
+    pub(super) fn is_open(&self, operation: &Operation) -> bool {
+        let Target::Address(Address::Unix(Unix::Path(path))) = &operation.target else { return false };
+        operation.op == Op::Connect && self.open_sockets.iter().any(|glob| glob.matches(path))
+    }
 }
 
 /// A pattern for a path as it is, and for all below it.
@@ -172,7 +183,7 @@ impl<'p> Protected<'p> {
                 Target::Address(address) => {
                     // A path in `paths` reads the same as an address.
                     let here = match address {
-                        super::Address::Unix(super::address::Unix::Path(target)) => path(target),
+                        Address::Unix(Unix::Path(target)) => path(target),
                         _ => false,
                     };
                     here || self.more.iter().any(|pattern| pattern.matches(address))

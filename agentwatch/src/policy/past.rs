@@ -113,7 +113,7 @@ fn name_of(decision: &Decision<'_>) -> Option<String> {
         By::Default => Some("default".to_owned()),
         By::Plan => Some("plan".to_owned()),
         By::Protection(protection) => Some(protection.rule_name()),
-        By::Nothing => None,
+        By::Nothing | By::Open => None,
     }
 }
 

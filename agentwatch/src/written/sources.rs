@@ -15,6 +15,7 @@ const PROGRAMS: &[(&str, u32, &str)] = &[
     ("csh", source::SHELL, "as `sh`"),
     ("tcsh", source::SHELL, "as `sh`"),
     ("fish", source::SHELL, "as `sh`, with functions in files"),
+    ("atd", source::SHELL, "has a process for each job, which opens what it is to run and becomes a shell"),
     (
         "python",
         source::INTERPRETER,

@@ -43,7 +43,7 @@ pub fn install_agent(programs: Option<&Programs>) -> Result<()> {
 /// what they leave behind.
 #[must_use]
 pub fn packages() -> Vec<String> {
-    vec!["postgresql".to_owned(), "cron".to_owned()]
+    ["postgresql", "cron", "at"].map(str::to_owned).to_vec()
 }
 
 /// The folder of the real agent: guests see it as `/share/claude`.

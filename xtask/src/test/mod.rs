@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=4))]
     jobs: u32,
     /// How long the live tests of one kernel may take, in seconds.
-    #[arg(long, default_value_t = 2400)]
+    #[arg(long, default_value_t = 2700)]
     timeout: u64,
 }
 

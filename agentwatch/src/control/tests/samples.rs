@@ -206,6 +206,7 @@ pub fn intent() -> IntentView {
         session: "coding-7f3k2q".into(),
         state: IntentState::InForce,
         declared_by: DeclaredBy::Agent,
+        binding: false,
         declared: "2026-05-04T08:00:00Z".into(),
         expires: "2026-05-04T09:00:00Z".into(),
         closed: None,
@@ -298,6 +299,7 @@ fn intent_body() -> IntentBody {
         context,
         scope,
         plan: plan.into_iter().map(|one| one.step).collect(),
+        binding: true,
         expires: Some("10m".into()),
     }
 }

@@ -179,6 +179,12 @@ pub struct AddressPattern {
 }
 
 impl AddressPattern {
+    /// Unix sockets with these paths.
+    #[must_use]
+    pub fn of_paths(glob: PathGlob) -> Self {
+        Self { text: glob.text().to_owned(), kind: AddressKind::UnixPath(glob) }
+    }
+
     /// The pattern as it was written.
     #[must_use]
     pub fn text(&self) -> &str {

@@ -1,5 +1,6 @@
 //! A policy as tables: what a decision costs does not grow with the number of rules.
 
+pub mod bound;
 pub mod net;
 pub mod texts;
 mod views;
@@ -15,7 +16,7 @@ use crate::event::Op;
 
 /// The number of an operation in the tables: one of [`agentwatch_common::rules::op`].
 #[must_use]
-pub fn op_number(op: Op) -> u8 {
+pub const fn op_number(op: Op) -> u8 {
     let number = match op {
         Op::Exec => op::EXEC,
         Op::Run => op::RUN,

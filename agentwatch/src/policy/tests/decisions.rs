@@ -42,6 +42,7 @@ fn decide(policy: &Policy, agent: &str, op: Op, target: &str) -> (Action, Verdic
         By::Default => "default".into(),
         By::Plan => "plan".into(),
         By::Protection(protection) => format!("{protection:?}"),
+        By::Open => "open".into(),
         By::Nothing => "nothing".into(),
     };
     (decision.action, decision.verdict, by)
@@ -239,4 +240,21 @@ fn the_policys_own_tests_say_what_went_wrong_and_where() {
         said[2].message,
         "`run git push` by `e`: expected `deny`, but it is `allow`: no rule matches, and the agent has no default"
     );
+}
+
+#[test]
+fn to_declare_is_open_unless_a_rule_refuses_it() {
+    const SOCKET: &str = "/run/agentwatch/declare.sock";
+    let mut policy = policy();
+    policy.own.open_sockets = vec![literal(std::path::Path::new(SOCKET)).unwrap()];
+    let open = (Action::Allow, Verdict::Allowed, "open".to_owned());
+    for agent in ["e", "r", "p", "a", "o"] {
+        assert_eq!(decide(&policy, agent, Op::Connect, SOCKET), open, "{agent}");
+    }
+    assert_eq!(decide(&policy, "e", Op::Connect, "/run/agentwatch/other.sock").2, "default");
+    assert_eq!(decide(&policy, "p", Op::Connect, "/run/agentwatch/other.sock").2, "plan");
+    let (mut refusing, _) =
+        read(&format!("{POLICY}  - {{name: no word, deny: {{connect: [/run/agentwatch]}}}}\n")).unwrap();
+    refusing.own = policy.own;
+    assert_eq!(decide(&refusing, "e", Op::Connect, SOCKET).2, "no word");
 }

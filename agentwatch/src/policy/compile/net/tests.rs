@@ -74,7 +74,7 @@ fn reference(policy: &Policy, names: &KnownNames, agent: &str, attempt: Attempt)
         By::Rule { index, .. } => u16::try_from(index + 1).unwrap(),
         By::Default | By::Plan => RULE_DEFAULT,
         By::Protection(protection) => panic!("{protection:?} is about no such address"),
-        By::Nothing => RULE_NONE,
+        By::Nothing | By::Open => RULE_NONE,
     };
     (rule, verdict_of(decision.action).raw())
 }

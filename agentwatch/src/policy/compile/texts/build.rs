@@ -215,24 +215,23 @@ impl<'p> Builder<'p> {
         let rules = self.marks.rules(set);
         let protected = self.marks.protected_in(set);
         let below = self.marks.rules_below(set);
+        let open_to_all = self.marks.is_open(set);
         let mut rows = Vec::new();
         for view in &self.live {
             let open = view.plan.is_some_and(|lists| self.marks.is_open_to_plan(set, lists));
             for &op in Op::ALL {
                 let read_only = view.plan.is_some() && is_for_plan(op) && !(open && op == Op::Write);
                 let about = rules.iter().filter(|(of, _)| *of == op).map(|(_, rule)| *rule);
+                let has_default = !(op == Op::Connect && open_to_all);
                 let choices = match protected_from(&protected, view, op) {
                     Some(by) => {
                         let agent = self.views.example(self.policy, view.number);
-                        self.choices_protected(
-                            view,
-                            about,
-                            by,
-                            agent.and_then(|agent| agent.default_for(op)),
-                        )?
+                        let default = agent.and_then(|agent| agent.default_for(op));
+                        self.choices_protected(view, about, by, default.filter(|_| has_default))?
                     }
                     None => {
                         let default = self.views.default_for(self.policy, usize::from(view.number), op);
+                        let default = default.filter(|_| has_default);
                         self.choices(view, about, default, read_only && op != Op::Connect)?
                     }
                 };

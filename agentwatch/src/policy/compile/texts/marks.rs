@@ -39,6 +39,8 @@ enum About {
     Protected(usize),
     /// Scratch folders of the mode `plan`: an index in [`Marks::scratch`].
     Scratch(usize),
+    /// Sockets that are open to all, unless a rule refuses them.
+    Open,
 }
 
 /// What is protected from agents of some views.
@@ -99,6 +101,7 @@ impl<'p> Marks<'p> {
         if !marks.scratch.is_empty() {
             marks.open_to_plan();
         }
+        marks.open_to_all();
         marks
     }
 
@@ -111,7 +114,7 @@ impl<'p> Marks<'p> {
     pub(super) fn protected_in(&self, set: &[Mark]) -> Vec<&ProtectedGroup<'p>> {
         let one = |mark: &Mark| match self.classes.get(mark.class.checked_sub(1)? as usize)? {
             About::Protected(index) => Some(*index),
-            About::Rules(_) | About::Below | About::Scratch(_) => None,
+            About::Rules(_) | About::Below | About::Scratch(_) | About::Open => None,
         };
         let mut indexes: Vec<usize> = set.iter().filter_map(one).collect();
         indexes.sort_unstable();
@@ -158,6 +161,12 @@ impl<'p> Marks<'p> {
             index.is_some_and(|index| set.iter().any(|mark| about(mark) == Some(About::Scratch(index))))
         };
         set.contains(&OPEN_TO_PLAN) || lists.iter().all(has)
+    }
+
+    /// Whether a set of marks says that to connect there is open to all.
+    pub(super) fn is_open(&self, set: &[Mark]) -> bool {
+        let about = |mark: &Mark| self.classes.get(mark.class.checked_sub(1)? as usize);
+        set.iter().any(|mark| about(mark) == Some(&About::Open))
     }
 
     fn rule(&mut self, index: usize, rule: &'p Rule, views: &[u16]) {
@@ -227,6 +236,14 @@ impl<'p> Marks<'p> {
                 }
             }
         }
+    }
+
+    fn open_to_all(&mut self) {
+        self.patterns.follow(Follow::Trusted);
+        self.classes.push(About::Open);
+        let mark = Mark { class: class_number(&self.classes), rank: PROTECTED };
+        let policy = self.policy;
+        policy.own.open_sockets.iter().for_each(|glob| self.patterns.insert_path(PATHS, glob, mark));
     }
 
     fn open_to_plan(&mut self) {

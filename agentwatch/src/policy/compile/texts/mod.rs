@@ -20,6 +20,7 @@ use agentwatch_common::rules::{
 
 pub use self::build::compile;
 pub use self::sockets::socket_text;
+pub(super) use self::sockets::{insert as insert_socket, insert_networks};
 use super::{TooManyChoices, ViewsError, op_number};
 use crate::event::Op;
 use crate::matcher::{SparseAutomaton, SparseState, SparseStep};
@@ -28,12 +29,12 @@ use crate::matcher::{SparseAutomaton, SparseState, SparseStep};
 pub const DECISIONS_MAX: usize = (DECISIONS / SLOTS) as usize;
 
 /// Kinds of texts: where the automaton begins.
-const PATHS: usize = 0;
-const COMMANDS: usize = 1;
-const SOCKETS: usize = 2;
-const KINDS: usize = 3;
+pub(super) const PATHS: usize = 0;
+pub(super) const COMMANDS: usize = 1;
+pub(super) const SOCKETS: usize = 2;
+pub(super) const KINDS: usize = 3;
 /// Paths as the initial namespace has them, which are known by other names, too: made beside those kinds.
-const KNOWN: usize = KINDS;
+pub(super) const KNOWN: usize = KINDS;
 
 /// Why rules about paths and command lines cannot be compiled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -240,7 +241,11 @@ impl CompiledRules {
 }
 
 /// Writes what there is, and nothing behind it. Pages that hold nothing already are left alone: reading takes none.
-fn write_over<T: Copy + PartialEq>(table: &mut [T], all: impl ExactSizeIterator<Item = T>, nothing: T) {
+pub(super) fn write_over<T: Copy + PartialEq>(
+    table: &mut [T],
+    all: impl ExactSizeIterator<Item = T>,
+    nothing: T,
+) {
     let (used, rest) = table.split_at_mut(all.len().min(table.len()));
     used.iter_mut().zip(all).for_each(|(to, from)| *to = from);
     rest.iter_mut().filter(|left| **left != nothing).for_each(|left| *left = nothing);

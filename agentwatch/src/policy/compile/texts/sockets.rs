@@ -1,13 +1,14 @@
-//! Sockets without a path as texts: abstract Unix sockets and vsock.
+//! Sockets without a path as texts: abstract Unix sockets and vsock, and for bindings addresses of the Internet protocols.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use agentwatch_common::rules::{SOCKET_ABSTRACT, SOCKET_VSOCK};
+use agentwatch_common::rules::{SOCKET_ABSTRACT, SOCKET_IPV4, SOCKET_IPV6, SOCKET_VSOCK};
 
 use super::SOCKETS;
 use crate::matcher::{ByteSet, Mark, Patterns, Piece};
 use crate::policy::AddressPattern;
-use crate::policy::address::{Address, AddressKind, Unix};
+use crate::policy::address::{Address, AddressKind, HostPattern, Network, Unix};
 
 /// The text that stands for a socket without a path, as the kernel makes it; none for other addresses.
 #[must_use]
@@ -22,7 +23,7 @@ pub fn socket_text(address: &Address) -> Option<Vec<u8>> {
 }
 
 /// Marks the sockets without a path that a pattern stands for.
-pub(super) fn insert(patterns: &mut Patterns, pattern: &AddressPattern, mark: Mark) {
+pub(in super::super) fn insert(patterns: &mut Patterns, pattern: &AddressPattern, mark: Mark) {
     match pattern.kind() {
         AddressKind::UnixAbstract(glob) => {
             patterns.insert_command_after(SOCKETS, SOCKET_ABSTRACT, glob, mark)
@@ -41,6 +42,48 @@ pub(super) fn insert(patterns: &mut Patterns, pattern: &AddressPattern, mark: Ma
         }
         AddressKind::Ip { .. } | AddressKind::UnixPath(_) => {}
     }
+}
+
+/// Marks the addresses of the Internet protocols that a pattern without a name stands for. Only bindings have them so: the
+/// networks of a policy are too many.
+pub(in super::super) fn insert_networks(patterns: &mut Patterns, pattern: &AddressPattern, mark: Mark) {
+    let AddressKind::Ip { host, transport, ports } = pattern.kind() else { return };
+    let transport = transport.map_or(one(0..=u8::MAX), |only| one(only as u8..=only as u8));
+    for (family, address) in blocks(host) {
+        let head = [&[one(family..=family), transport], address.as_slice()].concat();
+        for range in ports.ranges() {
+            numbers(range, &mut |port| {
+                patterns.insert(SOCKETS, &[head.as_slice(), &port].concat(), mark);
+            });
+        }
+    }
+}
+
+/// What the texts of a host's addresses begin with, and the bytes of these.
+fn blocks(host: &HostPattern) -> Vec<(u8, Vec<Piece>)> {
+    let any = |family, bytes| (family, vec![one(0..=u8::MAX); bytes]);
+    match host {
+        HostPattern::Any => vec![any(SOCKET_IPV4, 4), any(SOCKET_IPV6, 16)],
+        HostPattern::Network(Network { address: IpAddr::V4(v4), bits }) => {
+            vec![(SOCKET_IPV4, block(&v4.octets(), *bits))]
+        }
+        HostPattern::Network(Network { address: IpAddr::V6(v6), bits }) => {
+            vec![(SOCKET_IPV6, block(&v6.octets(), *bits))]
+        }
+        HostPattern::Name(_) => Vec::new(),
+    }
+}
+
+/// The bytes of addresses whose leading bits are those of this one.
+fn block(address: &[u8], bits: u8) -> Vec<Piece> {
+    let mut left = u32::from(bits);
+    let piece = |byte: &u8| {
+        let fixed = left.min(8);
+        left -= fixed;
+        let rest = u8::MAX.checked_shr(fixed).unwrap_or(0);
+        one(byte & !rest..=byte | rest)
+    };
+    address.iter().map(piece).collect()
 }
 
 /// The numbers of a range, in network order, as at most nine sequences of ranges of bytes.

@@ -20,7 +20,13 @@ fn read(text: String) -> Policy {
     let own = |path| vec![crate::policy::literal(std::path::Path::new(path)).unwrap()];
     let folders = vec![crate::policy::exact(std::path::Path::new("/r")).unwrap()];
     let canary = crate::policy::Canary { folders: own("/r/a/c"), program: "a".into() };
-    policy.own = crate::policy::Own { files: own("/r/a"), folders, sockets: own("/r/s"), canary };
+    policy.own = crate::policy::Own {
+        files: own("/r/a"),
+        folders,
+        sockets: own("/r/s"),
+        open_sockets: own("/r/d"),
+        canary,
+    };
     policy.add_canary();
     policy
 }
@@ -58,7 +64,7 @@ fn reference(policy: &Policy, agent: &str, op: Op, text: Text<'_>, when_ns: u64)
         By::Rule { index, .. } => u16::try_from(index + 1).unwrap(),
         By::Default | By::Plan => RULE_DEFAULT,
         By::Protection(protection) => RULE_GUARDS + u16::try_from(protection.number()).unwrap(),
-        By::Nothing => RULE_NONE,
+        By::Nothing | By::Open => RULE_NONE,
     };
     (rule, verdict_of(decision.action).raw())
 }
@@ -190,6 +196,7 @@ fn path() -> impl Strategy<Value = Vec<u8>> {
         "/r/a",
         "/r/a/c",
         "/r/s",
+        "/r/d",
         "/b/b",
         "/run/user/7/bus",
         "/etc/cron.d",
