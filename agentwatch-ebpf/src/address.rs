@@ -13,10 +13,15 @@ use crate::{
     record::Record,
 };
 
+/// Family of Unix sockets.
 pub const AF_UNIX: u16 = 1;
+/// Family of IPv4.
 pub const AF_INET: u16 = 2;
+/// Family of IPv6.
 pub const AF_INET6: u16 = 10;
+/// Family of sockets that speak with the kernel.
 pub const AF_NETLINK: u16 = 16;
+/// Family of sockets between a virtual machine and its host.
 pub const AF_VSOCK: u16 = 40;
 
 /// A port that the kernel is to choose.
@@ -31,9 +36,13 @@ const IPV6_TEXT_BYTES: u32 = 22;
 
 /// A socket's protocol side, and what kind it is.
 pub struct Socket {
+    /// The `struct sock`.
     pub sk: Address,
+    /// Its family (`AF_…`).
     pub family: u16,
+    /// `SOCK_STREAM` and the like.
     pub kind: u16,
+    /// `IPPROTO_…`, or what the family calls a protocol.
     pub protocol: u16,
 }
 
@@ -160,6 +169,30 @@ pub fn vsock_text(record: &Record, body: *mut NetBody, kind: u16) -> u32 {
     VSOCK_TEXT_BYTES
 }
 
+/// The same for an address of the Internet protocols that something asks to reach, or to be reached at.
+#[inline(always)]
+pub fn endpoint_text(record: &Record, endpoint: &Endpoint, connects: bool) -> u32 {
+    let key = endpoint.canonical(connects);
+    let port = u32::from(endpoint.port).to_be_bytes();
+    let tail = record.tail();
+    // SAFETY: the beginning of the tail.
+    unsafe {
+        tail.add(1).write(endpoint.transport() as u8);
+        if key.family == 4 {
+            let [one, two, three, four, ..] = key.address;
+            tail.write(SOCKET_IPV4);
+            tail.add(2).cast::<[u8; 4]>().write([one, two, three, four]);
+            tail.add(6).cast::<[u8; 4]>().write(port);
+            IPV4_TEXT_BYTES
+        } else {
+            tail.write(SOCKET_IPV6);
+            tail.add(2).cast::<[u8; 16]>().write(key.address);
+            tail.add(18).cast::<[u8; 4]>().write(port);
+            IPV6_TEXT_BYTES
+        }
+    }
+}
+
 /// Copies an address of kernel memory; one longer than any real one is cut, and its length tells.
 #[inline(always)]
 pub fn copy_address(body: *mut NetBody, address: Address, len: i32) {
@@ -198,30 +231,6 @@ pub fn inet_address(body: *mut NetBody, socket: &Socket, end: End) {
             bpf_probe_read_kernel(address.add(8).cast(), 16, sk.wrapping_add(from).cast());
             bpf_probe_read_kernel(local.cast(), 16, sk.wrapping_add(offset!(sock_v6_rcv_saddr)).cast());
             (&raw mut (*body).address_len).write(28);
-        }
-    }
-}
-
-/// The same for an address of the Internet protocols that something asks to reach, or to be reached at.
-#[inline(always)]
-pub fn endpoint_text(record: &Record, endpoint: &Endpoint, connects: bool) -> u32 {
-    let key = endpoint.canonical(connects);
-    let port = u32::from(endpoint.port).to_be_bytes();
-    let tail = record.tail();
-    // SAFETY: the beginning of the tail.
-    unsafe {
-        tail.add(1).write(endpoint.transport() as u8);
-        if key.family == 4 {
-            let [one, two, three, four, ..] = key.address;
-            tail.write(SOCKET_IPV4);
-            tail.add(2).cast::<[u8; 4]>().write([one, two, three, four]);
-            tail.add(6).cast::<[u8; 4]>().write(port);
-            IPV4_TEXT_BYTES
-        } else {
-            tail.write(SOCKET_IPV6);
-            tail.add(2).cast::<[u8; 16]>().write(key.address);
-            tail.add(18).cast::<[u8; 4]>().write(port);
-            IPV6_TEXT_BYTES
         }
     }
 }

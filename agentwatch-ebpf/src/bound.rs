@@ -180,29 +180,41 @@ fn refuse(record: Record) {
 #[inline(always)]
 pub fn on_place<A: Access>(record: &Record, place: Place<A>, ops: Ops) {
     if is_asked(record) {
-        judge_place(record.untold(), place.mnt, place.dentry, ops);
+        record.known().set_place(place.mnt, place.dentry);
+        if agentwatch_bound_place(record.slot(), ops) != COVERED {
+            refuse(*record);
+        }
     }
 }
 
-/// The same where something does.
+/// A binding covers what is asked.
+const COVERED: u64 = 0;
+/// It does not, or that cannot be known.
+const NOT_COVERED: u64 = 1;
+
+/// The same where something does, of the place that is kept in the buffer with this number.
+///
+/// A global function: the verifier looks at it once for each program, whatever its callers know, and not anew from each
+/// place and state in which it is called. So it takes numbers alone, and no addresses of which the verifier knows the type.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn judge_place(record: Record, mnt: Address, dentry: Address, ops: Ops) {
+extern "C" fn agentwatch_bound_place(slot: u32, ops: Ops) -> u64 {
+    let Some(record) = (if kernel_loops() { Record::untold_of(slot) } else { None }) else {
+        return NOT_COVERED;
+    };
     let asked = record.known().held().narrowed() & ops;
-    if asked != 0 && asked & !covered(record, mnt, dentry) != 0 {
-        refuse(record);
-    }
+    if asked != 0 && asked & !covered(record, record.known().place()) != 0 { NOT_COVERED } else { COVERED }
 }
 
 /// What is covered at a place, as bits of [`Binding::narrowed`]: by its path as the process sees it, and where the initial
 /// namespace knows it by another, by that as well.
 #[inline(always)]
-fn covered(record: Record, mnt: Address, dentry: Address) -> u32 {
+fn covered(record: Record, place: Place) -> u32 {
     let held = record.known().held();
     let Some(binding) = held.binding() else { return 0 };
-    let place = Place::new(mnt, dentry);
     let elsewhere = path::walk_untold(&record, place) != 0;
     let seen = covered_by_path(record, OfBinding::of(binding).start_path(elsewhere));
-    match other_start(record, mnt, dentry, elsewhere) {
+    match other_start(record, place.mnt, place.dentry, elsewhere) {
         NO_OTHER => seen,
         start => {
             path::walk_within(&record, place, record.known().desc());
@@ -260,7 +272,7 @@ pub fn on_command(record: &Record, place: Place, len: u64, count: u32) -> u64 {
         return 0;
     }
     let lines = record.known().held().narrowed() & u32::MAX << LINES_SHIFT;
-    let left = if lines == 0 { 0 } else { lines & !covered(*record, place.mnt, place.dentry) };
+    let left = if lines == 0 { 0 } else { lines & !covered(*record, place) };
     if left == 0 {
         return 0;
     }

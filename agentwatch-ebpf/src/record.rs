@@ -19,10 +19,11 @@ use crate::{
     atomic,
     bound::Held,
     judge::{Judgement, Ops},
-    kernel::{at_most, constant},
+    kernel::{Address, at_most, constant},
     maps::{CONTROL, EVENTS, LOSSES, SCRATCH, SCRATCH_SLOTS},
     mounted::Search,
     path::{self, Walk},
+    place::Place,
     session::Member,
 };
 
@@ -51,6 +52,10 @@ pub struct Known {
     state: u64,
     other: u64,
     asked: [Ops; 2],
+    /// Number of the buffer.
+    slot: u32,
+    /// A place to be judged: its mount and its name.
+    place: [usize; 2],
     /// See [`crate::bound`].
     held: Held,
     /// Of a walk that no record tells.
@@ -116,6 +121,24 @@ impl KnownPlace {
                 only_told: (&raw const (*self.0).held.only_told).read_volatile(),
             }
         }
+    }
+
+    /// Keeps a place.
+    #[inline(always)]
+    pub fn set_place(self, mnt: Address, dentry: Address) {
+        // SAFETY: as above.
+        unsafe {
+            (&raw mut (*self.0).place[0]).write_volatile(mnt as usize);
+            (&raw mut (*self.0).place[1]).write_volatile(dentry as usize);
+        }
+    }
+
+    /// The place that was kept.
+    #[inline(always)]
+    pub fn place(self) -> Place {
+        // SAFETY: as above.
+        let [mnt, dentry] = unsafe { (&raw const (*self.0).place).read_volatile() };
+        Place::new(mnt as Address, dentry as Address)
     }
 
     /// Room for what describes a path that no record tells.
@@ -218,6 +241,19 @@ impl Record {
     #[inline(always)]
     pub fn untold(&self) -> Self {
         Self { scratch: self.scratch, fixed: FIXED_BYTES }
+    }
+
+    /// Number of the buffer: for a function that takes numbers alone.
+    #[inline(always)]
+    pub fn slot(&self) -> u32 {
+        // SAFETY: the field of a map value that is valid for the whole run of the program.
+        unsafe { (&raw const (*self.scratch).known.slot).read_volatile() }
+    }
+
+    /// The buffer in use with this number, as by [`Self::untold`]; nothing where there is no such buffer.
+    #[inline(always)]
+    pub fn untold_of(slot: u32) -> Option<Self> {
+        Some(Self { scratch: SCRATCH.get_ptr_mut(slot)?, fixed: FIXED_BYTES })
     }
 
     /// First byte of the record.
@@ -339,6 +375,8 @@ fn free_scratch() -> Option<*mut Scratch> {
         let scratch = SCRATCH.get_ptr_mut(slot)?;
         // SAFETY: the map value is valid; the field is only touched atomically.
         if unsafe { atomic::swap(&raw mut (*scratch).busy, 1) } == 0 {
+            // SAFETY: as above; the buffer is this program's now.
+            unsafe { (&raw mut (*scratch).known.slot).write_volatile(slot) };
             return Some(scratch);
         }
     }

@@ -32,8 +32,10 @@ pub fn agent_of(task: Task) -> Option<u32> {
 #[lsm(hook = "task_fix_setuid")]
 pub fn user_change(ctx: LsmContext) -> i32 {
     let before = Member::current();
-    // What only uses what a session left behind becomes a session of its own as an outsider does.
-    if control_word(control::MATCH_USERS) == 0 || before.as_ref().is_some_and(|member| !member.is_caused()) {
+    // What only uses what a session left behind becomes a session of its own as an outsider does. Hidden from the compiler,
+    // which looks at the flags of nobody first, and only then whether there is somebody: the verifier refuses that.
+    let is_inside = before.as_ref().is_some_and(|member| !core::hint::black_box(member.is_caused()));
+    if control_word(control::MATCH_USERS) == 0 || is_inside {
         return 0;
     }
     let new: Address = ctx.arg(0);
