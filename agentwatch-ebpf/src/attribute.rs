@@ -9,9 +9,10 @@ use aya_ebpf::{macros::lsm, programs::LsmContext};
 
 use crate::{
     bound,
-    file::{Facts, begin, look_at_file, report_one},
+    file::{Facts, begin, report_one},
     judge::{Court, bit},
     kernel::{Address, offset, read_field},
+    look::look_at_file,
     mounted::{self, Seen},
     path,
     place::Place,

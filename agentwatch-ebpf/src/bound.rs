@@ -179,31 +179,31 @@ fn refuse(record: Record) {
 /// Judges operations on a place, where something holds the session.
 #[inline(always)]
 pub fn on_place<A: Access>(record: &Record, place: Place<A>, ops: Ops) {
-    if is_asked(record) {
-        record.known().set_place(place.mnt, place.dentry);
-        if agentwatch_bound_place(record.slot(), ops) != COVERED {
-            refuse(*record);
-        }
+    if is_asked(record) && uncovered(record, place, ops) != 0 {
+        refuse(*record);
     }
 }
 
-/// A binding covers what is asked.
-const COVERED: u64 = 0;
-/// It does not, or that cannot be known.
-const NOT_COVERED: u64 = 1;
+/// What is refused at a place of these bits of [`Binding::narrowed`], where something holds the session.
+#[inline(always)]
+fn uncovered<A: Access>(record: &Record, place: Place<A>, asked: u32) -> u32 {
+    record.known().set_place(place.mnt, place.dentry);
+    agentwatch_uncovered(record.slot(), asked) as u32
+}
 
-/// The same where something does, of the place that is kept in the buffer with this number.
+/// The same of the place that is kept in the buffer with this number.
 ///
 /// A global function: the verifier looks at it once for each program, whatever its callers know, and not anew from each
 /// place and state in which it is called. So it takes numbers alone, and no addresses of which the verifier knows the type.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn agentwatch_bound_place(slot: u32, ops: Ops) -> u64 {
+extern "C" fn agentwatch_uncovered(slot: u32, asked: u32) -> u64 {
     let Some(record) = (if kernel_loops() { Record::untold_of(slot) } else { None }) else {
-        return NOT_COVERED;
+        return asked.into();
     };
-    let asked = record.known().held().narrowed() & ops;
-    if asked != 0 && asked & !covered(record, record.known().place()) != 0 { NOT_COVERED } else { COVERED }
+    let asked = record.known().held().narrowed() & asked;
+    let left = if asked == 0 { 0 } else { asked & !covered(record, record.known().place()) };
+    left.into()
 }
 
 /// What is covered at a place, as bits of [`Binding::narrowed`]: by its path as the process sees it, and where the initial
@@ -271,8 +271,7 @@ pub fn on_command(record: &Record, place: Place, len: u64, count: u32) -> u64 {
     if !is_asked(record) {
         return 0;
     }
-    let lines = record.known().held().narrowed() & u32::MAX << LINES_SHIFT;
-    let left = if lines == 0 { 0 } else { lines & !covered(*record, place) };
+    let left = uncovered(record, place, u32::MAX << LINES_SHIFT);
     if left == 0 {
         return 0;
     }

@@ -15,10 +15,11 @@ use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_kern
 use crate::{
     file::FMODE_EXEC,
     kernel::{Access, Address, field, kernel_loops, offset, pointer, repeat},
+    known::KnownPlace,
     maps::{CONTROL, SESSIONS, SOURCES, WRITTEN},
     path,
     place::Place,
-    record::{ANY, KnownPlace, Record, count_loss, fill, part},
+    record::{ANY, Record, count_loss, fill, part},
     session::{self, Member, Task, control_word, current_task, process_start},
 };
 

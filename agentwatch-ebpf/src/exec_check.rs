@@ -5,9 +5,10 @@ use aya_ebpf::{macros::lsm, programs::LsmContext};
 
 use crate::{
     bound, cause,
-    file::{Facts, OUTSIDE, begin, look_at_file},
+    file::{Facts, OUTSIDE, begin},
     judge::{Court, Judgement, bit},
     kernel::{Address, field, offset},
+    look::look_at_file,
     path,
     place::Place,
     record::part,

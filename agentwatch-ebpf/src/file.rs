@@ -1,10 +1,6 @@
 //! Files opened, and the working directory.
 
-use agentwatch_common::{
-    kind::RecordKind,
-    record::{FileBody, PathDesc},
-    rules::op,
-};
+use agentwatch_common::{kind::RecordKind, record::FileBody, rules::op};
 use aya_ebpf::{
     macros::{fentry, lsm},
     programs::{FEntryContext, LsmContext},
@@ -12,8 +8,9 @@ use aya_ebpf::{
 
 use crate::{
     bound, cause, guard,
-    judge::{Court, Judgement, Ops, Within, bit},
+    judge::{Court, Judgement, Ops, bit},
     kernel::{Access, Address, Loaded, field, offset},
+    look::{look, look_at_file},
     path,
     place::Place,
     record::{Record, fill, part},
@@ -259,40 +256,6 @@ pub fn report_with_text(
     bound::on_place(&record, place, ops);
     path::append_text(&record, text, part!(body, path_to));
     record.finish(member, kind)
-}
-
-/// Appends the path of a place, and notes what is decided about it.
-#[inline(always)]
-pub fn look<A: Access>(
-    record: &Record,
-    place: Place<A>,
-    descs: [*mut PathDesc; 2],
-    court: &Option<Court>,
-    ops: [Ops; 2],
-) {
-    let within = Within { elsewhere: path::append_whole(record, place, descs[0]), desc: descs[1] };
-    match court {
-        Some(court) => record.decide(&court.on_place(record, place, within, ops)),
-        None => within.told(record, place),
-    }
-}
-
-/// The same where the file is meant, and not its name alone: where it has other names, what rules refuse of those counts
-/// as well.
-#[inline(always)]
-pub fn look_at_file<A: Access>(
-    record: &Record,
-    place: Place<A>,
-    descs: [*mut PathDesc; 2],
-    court: &Option<Court>,
-    ops: [Ops; 2],
-) {
-    look(record, place, descs, court, ops);
-    if let Some(court) = court
-        && place.has_other_names()
-    {
-        record.decide(&court.on_other_names(place, ops[0] | ops[1]));
-    }
 }
 
 /// What a hook returns where no buffer was free.

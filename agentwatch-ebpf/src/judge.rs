@@ -4,7 +4,6 @@ use core::ptr::NonNull;
 
 use agentwatch_common::{
     maps::control,
-    record::PathDesc,
     rules::{
         self, Choice, Decision, DecisionKey, DeviceKey, LinkedKey, RULE_DEFAULT, RULE_GUARDS, RULE_NONE,
         RULE_UNDECIDED, Verdict, View, ViewKey, op,
@@ -13,9 +12,8 @@ use agentwatch_common::{
 use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_send_signal};
 
 use crate::{
-    kernel::{Access, kernel_loops, repeat},
+    kernel::{kernel_loops, repeat},
     maps::{DECISIONS, DEVICES, LINKED, VIEWS, WINDOWS},
-    path,
     place::Place,
     record::Record,
     rule_text::OfPolicy,
@@ -28,34 +26,7 @@ pub const SIGKILL: u32 = 9;
 const EPERM: i32 = 1;
 
 /// In the place of a set: there is no second name.
-const ONE_NAME: u32 = u32::MAX;
-
-/// Where the path within the file system goes, and whether the record tells it.
-#[derive(Clone, Copy)]
-pub struct Within {
-    /// What describes it in the record.
-    pub desc: *mut PathDesc,
-    /// The path of the process's namespace says too little: the record tells this one too.
-    pub elsewhere: bool,
-}
-
-impl Within {
-    /// Walks it for the record.
-    #[inline(always)]
-    pub fn told<A: Access>(self, record: &Record, place: Place<A>) {
-        if self.elsewhere {
-            path::append_within(record, place, self.desc);
-        }
-    }
-
-    /// Walks it for judging alone, where it was not walked for the record.
-    #[inline(always)]
-    fn untold<A: Access>(self, record: &Record, place: Place<A>) {
-        if !self.elsewhere {
-            path::walk_within(record, place, self.desc);
-        }
-    }
-}
+pub const ONE_NAME: u32 = u32::MAX;
 
 /// What was decided.
 #[derive(Clone, Copy)]
@@ -117,6 +88,10 @@ macro_rules! view {
     }};
 }
 
+/// Words of a view.
+pub const VIEW_WORDS: usize = size_of::<View>() / size_of::<u64>();
+const _: () = assert!(VIEW_WORDS * size_of::<u64>() == size_of::<View>());
+
 /// Operations that are asked about, as bits.
 pub type Ops = u32;
 
@@ -126,6 +101,18 @@ pub const fn bit(op: u32) -> Ops {
 }
 
 impl Court {
+    /// By a view that was copied to where it is kept: see [`Self::words`].
+    #[inline(always)]
+    pub fn by(view: NonNull<[u64; VIEW_WORDS]>) -> Self {
+        Self(view.cast())
+    }
+
+    /// The view, to be copied.
+    #[inline(always)]
+    pub fn words(&self) -> *const [u64; VIEW_WORDS] {
+        self.0.as_ptr().cast_const().cast()
+    }
+
     /// Who judges these operations of a process; nobody where nothing is said about them.
     #[inline(always)]
     pub fn of(member: &Member, ops: Ops) -> Option<Self> {
@@ -191,50 +178,18 @@ impl Court {
         self.judgement(RULE_UNDECIDED, Verdict::Denied.raw())
     }
 
-    /// Judges operations on a place whose path was walked last: by that path, and where the initial namespace knows it by
-    /// another, by that too, which is walked now. The states in which they end are kept in the buffer
-    /// ([`Record::known`]): 0 for a path that there is not.
+    /// Where the path of a place in a file system begins that the initial namespace knows; nothing where that shows it
+    /// nowhere, or by the path that the process sees.
     #[inline(always)]
-    pub fn on_place<A: Access>(
-        &self,
-        record: &Record,
-        place: Place<A>,
-        within: Within,
-        ops: [Ops; 2],
-    ) -> Judgement {
-        let known = record.known();
-        known.set(0, zero());
-        known.set_other(zero());
-        let other = self.other_start(place, within.elsewhere);
-        let Some(automaton) = OfPolicy::of(self.slot()) else { return self.undecided() };
-        let Some(state) = automaton.read_path(record, automaton.start_path(within.elsewhere)) else {
-            within.told(record, place);
-            return self.undecided();
-        };
-        known.set(0, state);
-        within.told(record, place);
-        let mut sets = [automaton.set(state), ONE_NAME];
-        if let Some(start) = other {
-            within.untold(record, place);
-            let Some(state) = automaton.read_path(record, start) else { return self.undecided() };
-            known.set_other(state);
-            sets[1] = automaton.set(state);
-        }
-        self.on_sets(sets, ops[0], ops[1])
-    }
-
-    /// Where the path of a place begins that the initial namespace knows; nothing where that shows it nowhere, or by the
-    /// path that the process sees.
-    #[inline(always)]
-    fn other_start<A: Access>(&self, place: Place<A>, elsewhere: bool) -> Option<u32> {
+    pub fn other_start(&self, dev: u32, place: Place, elsewhere: bool) -> Option<u32> {
         // SAFETY: entries are only read here; one that is replaced meanwhile belongs to another policy.
-        let device = unsafe { DEVICES.get(DeviceKey { dev: place.dev(), slot: self.slot() }) }?;
+        let device = unsafe { DEVICES.get(DeviceKey { dev, slot: self.slot() }) }?;
         if !elsewhere && device.mount == place.mount_id() { None } else { Some(device.start) }
     }
 
     /// Judges operations on a file with several names by what rules refuse of those.
     #[inline(always)]
-    pub fn on_other_names<A: Access>(&self, place: Place<A>, ops: Ops) -> Judgement {
+    pub fn on_other_names(&self, place: Place, ops: Ops) -> Judgement {
         let key = LinkedKey { ino: place.ino(), dev: place.dev(), slot: self.slot() };
         // SAFETY: entries are only read here; one that is replaced meanwhile belongs to another policy.
         match unsafe { LINKED.get(key) } {
@@ -291,7 +246,7 @@ impl Court {
 
     /// Judges operations on what sets of patterns cover: one for each name of it.
     #[inline(always)]
-    fn on_sets(&self, sets: [u32; 2], ops: Ops, explicit: Ops) -> Judgement {
+    pub fn on_sets(&self, sets: [u32; 2], ops: Ops, explicit: Ops) -> Judgement {
         let asked = ops | explicit;
         // Most paths are covered by no pattern. What is decided then is known without a look-up, mostly: nothing.
         let is_bare = sets[0] == 0 && (sets[1] == 0 || sets[1] == ONE_NAME);

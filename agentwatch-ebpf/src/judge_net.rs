@@ -8,8 +8,9 @@ use aya_ebpf::maps::lpm_trie::Key;
 use crate::{
     judge::{Court, Judgement, Ops, Windows, bit},
     kernel::repeat,
+    known::KnownPlace,
     maps::{NET_DEFAULTS, NET_RANGES, NET_ROWS, NET_VIEWS, PREFIXES},
-    record::{KnownPlace, Record},
+    record::Record,
 };
 
 /// Longest binary search: in as many ranges as there can be.

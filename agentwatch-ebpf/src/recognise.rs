@@ -24,10 +24,11 @@ use crate::{
     file::{Facts, begin},
     judge::{Court, Judgement, SIGKILL, bit},
     kernel::{Address, at_most, field, offset, pointer, repeat},
+    known::KnownPlace,
     path,
     place::Place,
     process::{cgroup_entry, cgroup_id},
-    record::{KnownPlace, Record, count_loss, fill, part},
+    record::{Record, count_loss, fill, part},
     session::{self, Beginning, Member, Task, control_word, current_task, process_start},
     user,
 };

@@ -19,15 +19,15 @@ use crate::{
     atomic,
     bound::Held,
     judge::{Judgement, Ops},
-    kernel::{Address, at_most, constant},
+    kernel::{at_most, constant},
+    known::{Known, KnownPlace},
     maps::{CONTROL, EVENTS, LOSSES, SCRATCH, SCRATCH_SLOTS},
     mounted::Search,
     path::{self, Walk},
-    place::Place,
     session::Member,
 };
 
-/// Room for the header and the largest fixed part.
+/// Room for the header and the largest fixed part: a power of two.
 pub const FIXED_BYTES: usize = 256;
 /// Bytes of a scratch record. The last name may start at the very end of the tail.
 pub const RECORD_BYTES: usize = FIXED_BYTES + TAIL_BYTES + NAME_BYTES;
@@ -43,124 +43,6 @@ pub struct Scratch {
     known: Known,
     search: Search,
     record: [u8; RECORD_BYTES],
-}
-
-/// Words that a program keeps in the buffer and not in registers: see [`path::Walk`].
-#[repr(C)]
-pub struct Known {
-    hash: u64,
-    state: u64,
-    other: u64,
-    asked: [Ops; 2],
-    /// Number of the buffer.
-    slot: u32,
-    /// A place to be judged: its mount and its name.
-    place: [usize; 2],
-    /// See [`crate::bound`].
-    held: Held,
-    /// Of a walk that no record tells.
-    desc: PathDesc,
-}
-
-/// Where [`Known`] lies.
-#[derive(Clone, Copy)]
-pub struct KnownPlace(*mut Known);
-
-impl KnownPlace {
-    /// Keeps both.
-    #[inline(always)]
-    pub fn set(self, hash: u64, state: u32) {
-        // SAFETY: a scratch buffer in use, valid for the whole run of the program.
-        unsafe {
-            (&raw mut (*self.0).hash).write_volatile(hash);
-            (&raw mut (*self.0).state).write_volatile(u64::from(state));
-        }
-    }
-
-    /// Keeps a hash alone.
-    #[inline(always)]
-    pub fn set_hash(self, hash: u64) {
-        // SAFETY: as above.
-        unsafe { (&raw mut (*self.0).hash).write_volatile(hash) };
-    }
-
-    /// Keeps another state.
-    #[inline(always)]
-    pub fn set_other(self, state: u32) {
-        // SAFETY: as above.
-        unsafe { (&raw mut (*self.0).other).write_volatile(u64::from(state)) };
-    }
-
-    /// Both states.
-    #[inline(always)]
-    pub fn states(self) -> [u32; 2] {
-        // SAFETY: as above.
-        [self.state(), unsafe { (&raw const (*self.0).other).read_volatile() as u32 }]
-    }
-
-    /// Keeps what holds the session.
-    #[inline(always)]
-    pub fn set_held(self, held: Held) {
-        // One by one, as a copy of it would lie on the stack.
-        // SAFETY: as above.
-        unsafe {
-            (&raw mut (*self.0).held.place).write_volatile(held.place);
-            (&raw mut (*self.0).held.number).write_volatile(held.number);
-            (&raw mut (*self.0).held.only_told).write_volatile(held.only_told);
-        }
-    }
-
-    /// What holds the session.
-    #[inline(always)]
-    pub fn held(self) -> Held {
-        // SAFETY: as above.
-        unsafe {
-            Held {
-                place: (&raw const (*self.0).held.place).read_volatile(),
-                number: (&raw const (*self.0).held.number).read_volatile(),
-                only_told: (&raw const (*self.0).held.only_told).read_volatile(),
-            }
-        }
-    }
-
-    /// Keeps a place.
-    #[inline(always)]
-    pub fn set_place(self, mnt: Address, dentry: Address) {
-        // SAFETY: as above.
-        unsafe {
-            (&raw mut (*self.0).place[0]).write_volatile(mnt as usize);
-            (&raw mut (*self.0).place[1]).write_volatile(dentry as usize);
-        }
-    }
-
-    /// The place that was kept.
-    #[inline(always)]
-    pub fn place(self) -> Place {
-        // SAFETY: as above.
-        let [mnt, dentry] = unsafe { (&raw const (*self.0).place).read_volatile() };
-        Place::new(mnt as Address, dentry as Address)
-    }
-
-    /// Room for what describes a path that no record tells.
-    #[inline(always)]
-    pub fn desc(self) -> *mut PathDesc {
-        // SAFETY: as above; only an address is made.
-        unsafe { &raw mut (*self.0).desc }
-    }
-
-    /// The hash.
-    #[inline(always)]
-    pub fn hash(self) -> u64 {
-        // SAFETY: as above.
-        unsafe { (&raw const (*self.0).hash).read_volatile() }
-    }
-
-    /// The state.
-    #[inline(always)]
-    pub fn state(self) -> u32 {
-        // SAFETY: as above.
-        unsafe { (&raw const (*self.0).state).read_volatile() as u32 }
-    }
 }
 
 /// A scratch buffer in use, with the place of the tail's end. Given by value, which takes registers and no stack.
@@ -228,12 +110,8 @@ impl Record {
     /// Gives back what is asked about as it is in memory: see [`Self::decide`].
     #[inline(always)]
     pub fn asked(&self, ops: [Ops; 2]) -> [Ops; 2] {
-        // SAFETY: the field of a map value that is valid for the whole run of the program.
-        unsafe {
-            let asked = &raw mut (*self.scratch).known.asked;
-            asked.write_volatile(ops);
-            asked.read_volatile()
-        }
+        self.known().set_asked(ops);
+        self.known().asked()
     }
 
     /// The same buffer for texts that are looked at and not told: they begin behind the largest fixed part, wherever the
@@ -246,14 +124,42 @@ impl Record {
     /// Number of the buffer: for a function that takes numbers alone.
     #[inline(always)]
     pub fn slot(&self) -> u32 {
-        // SAFETY: the field of a map value that is valid for the whole run of the program.
-        unsafe { (&raw const (*self.scratch).known.slot).read_volatile() }
+        self.known().slot()
+    }
+
+    /// Bytes of header and fixed part.
+    #[inline(always)]
+    pub fn fixed(&self) -> u32 {
+        self.fixed as u32
+    }
+
+    /// How far behind the record's beginning something of its fixed part lies.
+    #[inline(always)]
+    pub fn offset_of<T>(&self, part: *mut T) -> u32 {
+        (part as usize).wrapping_sub(self.start() as usize) as u32
     }
 
     /// The buffer in use with this number, as by [`Self::untold`]; nothing where there is no such buffer.
     #[inline(always)]
     pub fn untold_of(slot: u32) -> Option<Self> {
         Some(Self { scratch: SCRATCH.get_ptr_mut(slot)?, fixed: FIXED_BYTES })
+    }
+
+    /// The buffer in use with this number, by what [`crate::known::KnownPlace::set_sight`] says of its record; nothing
+    /// where there is no such buffer.
+    #[inline(always)]
+    pub fn looked_at(slot: u32) -> Option<Self> {
+        let scratch = SCRATCH.get_ptr_mut(slot)?;
+        let this = Self { scratch, fixed: 0 };
+        Some(Self { scratch, fixed: at_most(this.known().sight_fixed().into(), FIXED_BYTES as u64) as usize })
+    }
+
+    /// What describes the path within the file system, by the same.
+    #[inline(always)]
+    pub fn within(&self) -> *mut PathDesc {
+        let offset = self.known().sight_desc() as usize & (FIXED_BYTES - 1);
+        // SAFETY: inside the record, masked to its fixed part, behind which there is the tail.
+        unsafe { self.start().add(offset) }.cast()
     }
 
     /// First byte of the record.
@@ -267,7 +173,7 @@ impl Record {
     #[inline(always)]
     pub fn known(&self) -> KnownPlace {
         // SAFETY: as above.
-        KnownPlace(unsafe { &raw mut (*self.scratch).known })
+        KnownPlace::of(unsafe { &raw mut (*self.scratch).known })
     }
 
     /// Where the search for a mount stands.
@@ -376,7 +282,7 @@ fn free_scratch() -> Option<*mut Scratch> {
         // SAFETY: the map value is valid; the field is only touched atomically.
         if unsafe { atomic::swap(&raw mut (*scratch).busy, 1) } == 0 {
             // SAFETY: as above; the buffer is this program's now.
-            unsafe { (&raw mut (*scratch).known.slot).write_volatile(slot) };
+            KnownPlace::of(unsafe { &raw mut (*scratch).known }).set_slot(slot);
             return Some(scratch);
         }
     }
