@@ -315,10 +315,12 @@ fn more_than_the_kernel_has_room_for_are_refused() -> Result<()> {
         let script = format!("echo on > {ready}; read go < {gate}; true");
         // Whoever gives up waiting for its answer must not leave this one waiting for ever.
         let begin = format!("agentwatch exec --agent test -- bash -c '{script}' || echo off > {ready}");
+        // Open all the time: who opens it anew may meet the writer before, who is about to close it.
+        ensure!(setting.shell.ask(&format!("exec 7<> {ready}; echo open"))? == "open", "no fifo");
         for _ in 0..=MOST {
             // On a guest that gets no time it may have to be asked again.
             let mut tries = 0;
-            while setting.shell.ask(&format!("{{ {begin}; }} & read on < {ready}; echo $on"))? != "on" {
+            while setting.shell.ask(&format!("{{ {begin}; }} & read on <&7; echo $on"))? != "on" {
                 tries += 1;
                 ensure!(tries < 5, "a session did not begin");
             }
@@ -326,8 +328,11 @@ fn more_than_the_kernel_has_room_for_are_refused() -> Result<()> {
         let (mut sessions, outer) = (Vec::new(), setting.session.clone());
         daemon.until("the sessions", |event| {
             let inside = event.parent_session.as_deref() == Some(&*outer);
-            if event.kind == Kind::SessionStart && inside {
-                sessions.push(event.session.to_string());
+            match event.kind {
+                Kind::SessionStart if inside => sessions.push(event.session.to_string()),
+                // Of one that was given up.
+                Kind::SessionEnd => sessions.retain(|session| *session != *event.session),
+                _ => {}
             }
             Ok(sessions.len() > MOST)
         })?;
@@ -344,7 +349,9 @@ fn more_than_the_kernel_has_room_for_are_refused() -> Result<()> {
         for id in ids {
             close(&place, &id)?;
         }
-        setting.shell.ask(&format!("echo go > {gate}; wait; echo done"))?;
+        // A line for each, and one who has not come to read yet finds it there.
+        let lines = 2 * MOST;
+        setting.shell.ask(&format!("exec 8<> {gate}; yes go | head -n {lines} >&8; wait; echo done"))?;
         setting.shell.end()
     })
 }
