@@ -128,7 +128,8 @@ numbered! {
 }
 
 numbered! {
-    /// How a process outside every session uses a file that one left behind.
+    /// How a process outside every session comes to act for one: it uses a file that it left behind, or is started by a
+    /// delegate.
     CauseBy: u8 {
         /// Starts it, or is started by it as its interpreter.
         Exec = 1,
@@ -136,6 +137,8 @@ numbered! {
         Read = 2,
         /// Maps it as code.
         Load = 3,
+        /// Is started by a delegate that the session asked.
+        Asked = 4,
     }
 }
 

@@ -87,6 +87,13 @@ pub const WRITTEN: u32 = 32_768;
 /// Entries of the table of processes past which no process is followed any more that only uses what a session left
 /// behind: what a whole host uses (a library) must not take the room of sessions that are judged.
 pub const CAUSED_MOST: u32 = PROCESSES / 2;
+/// Unix sockets to which a message of a session is on its way, and processes that heard one: some 100 bytes each, in advance.
+/// Past it the oldest is forgotten: none counts for longer than [`ASKED_NS`].
+pub const ASKED: u32 = 4_096;
+/// Nanoseconds for which a delegate does what a session asked of it, from when that was sent.
+pub const ASKED_NS: u64 = 5_000_000_000;
+/// Delegates that may ask one another for the same session, one behind the other.
+pub const DELEGATES_MOST: u16 = 3;
 /// Names of interpreters and endings of their files together.
 pub const SOURCES: u32 = 1_024;
 /// Decisions of the policies that are held.

@@ -130,6 +130,35 @@ pub struct WrittenEntry {
     pub pad: u32,
 }
 
+/// What a session said by a Unix socket: value of the map `ASKED`, by the address of the socket that it goes to, and of the map
+/// `HEARD`, by the process that read it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AskedEntry {
+    /// The session's number.
+    pub session: u64,
+    /// When it said so, nanoseconds since boot.
+    pub at_ns: u64,
+    /// When the process began that heard it, nanoseconds since boot; 0 in `ASKED`.
+    pub start_ns: u64,
+    /// Process of the session that said so.
+    pub pid: u32,
+    /// Delegates in between.
+    pub hops: u16,
+    /// [`asked_flag`].
+    pub flags: u16,
+}
+
+/// Flags of an [`AskedEntry`].
+pub mod asked_flag {
+    /// Who heard it heard from others as well since.
+    pub const OTHERS: u16 = 1;
+    /// The process was made by one that heard it, and has not started a program yet.
+    pub const MADE: u16 = 2;
+    /// Who heard it does one thing after the other.
+    pub const IN_TURN: u16 = 4;
+}
+
 /// What makes a key of the map `SOURCES` of a name: of interpreters the letters up to the first digit or dot, of files what
 /// follows the last dot or all of it where there is none, and the whole name. The value says which kind it is.
 pub mod source {
@@ -147,6 +176,11 @@ pub mod source {
     pub const TEXT: u32 = 3;
     /// Value of the endings of data, and of whole names that are data.
     pub const DATA: u32 = 4;
+    /// Value of a program that starts others for whoever asks it by a Unix socket, and does one thing after the other: what
+    /// it does is for whom it heard last.
+    pub const DELEGATE: u32 = 5;
+    /// Value of one that does several things at once.
+    pub const ENGINE: u32 = 6;
 
     /// The key with one more byte (FNV-1a). That two names share one has no consequence but a wrong `caused`.
     #[inline(always)]
@@ -202,8 +236,10 @@ pub mod control {
     pub const POLICY_SHIFT: u32 = 8;
     /// Changes whenever a session comes to be bound or is bound no longer; 0 while none is: see [`crate::bound`].
     pub const BOUND: u32 = 16;
+    /// When a session last sent a message that is in `ASKED`, nanoseconds since boot; 0 before the first.
+    pub const LAST_ASKED: u32 = 17;
     /// Entries of the array.
-    pub const LEN: u32 = 17;
+    pub const LEN: u32 = 18;
 }
 
 /// By what the daemon is woken: values of [`control::READER_WAITS`]. Whoever wakes it sets it to [`wake::AWAKE`].
@@ -261,6 +297,7 @@ const _: () = {
     assert!(size_of::<NestedKey>() == 8);
     assert!(size_of::<LossKey>() == 16);
     assert!(size_of::<FileKey>() == 16);
+    assert!(size_of::<AskedEntry>() == 32);
     assert!(size_of::<WrittenEntry>() == 16);
     // Indices are masked in the kernel.
     assert!(AUTOMATON_STATES.is_power_of_two() && AUTOMATON_ENTRIES.is_power_of_two());

@@ -250,13 +250,14 @@ pub struct GuardBody {
     pub path_fs: PathDesc,
 }
 
-/// A process outside every session uses what one left behind. Tail: path, path within the file system.
+/// A process outside every session uses what one left behind, or is started by a delegate that one asked. Tail: path, path
+/// within the file system.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CauseBody {
-    /// Inode number of the file.
+    /// Inode number of the file; 0 where a delegate was asked.
     pub ino: u64,
-    /// Number of the session that wrote it last; with [`crate::maps::SESSION_OF_PAST`] one of an earlier boot.
+    /// Number of the session that wrote it last, or asked; with [`crate::maps::SESSION_OF_PAST`] one of an earlier boot.
     pub writer: u64,
     /// Generation of the inode.
     pub generation: u32,
@@ -264,9 +265,13 @@ pub struct CauseBody {
     pub agent: u32,
     /// [`crate::kind::CauseBy`].
     pub by: u8,
+    /// 1 where the delegate heard from others as well: it may be they who asked.
+    pub others: u8,
     /// Padding, zero.
-    pub pad: [u8; 7],
-    /// Path of the file.
+    pub pad: [u8; 2],
+    /// Process of the session that asked a delegate, else 0.
+    pub asker: u32,
+    /// Path of the file; of a delegate, that of its program.
     pub path: PathDesc,
     /// The same within its file system, where the walk ended in another mount namespace.
     pub path_fs: PathDesc,

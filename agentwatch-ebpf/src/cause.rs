@@ -94,41 +94,65 @@ fn look<A: Access>(place: Place<A>, by: CauseBy) {
     }
 }
 
-/// A process outside uses what a session left behind. Process 1 makes all others, and is never anybody's.
+/// A process outside uses what a session left behind.
 #[inline(never)]
 fn use_of(place: Place, written: &WrittenEntry, by: CauseBy) {
+    if by.raw() == CauseBy::Read.raw() && !interprets(current_task(), place) {
+        return;
+    }
+    let (writer, generation) = (written.session, written.generation);
+    begin(place, &Use { by, writer, ino: place.ino(), generation, asker: 0, others: 0 });
+}
+
+/// How a process outside comes to act for a session: what is told of it, as in [`CauseBody`].
+pub struct Use {
+    /// How.
+    pub by: CauseBy,
+    /// The session.
+    pub writer: u64,
+    /// The file.
+    pub ino: u64,
+    /// Its generation.
+    pub generation: u32,
+    /// Who asked.
+    pub asker: u32,
+    /// Whether it may have been others.
+    pub others: u8,
+}
+
+/// Makes the process that runs a session of its own. Process 1 makes all others, and is never anybody's.
+#[inline(always)]
+pub fn begin(place: Place, used: &Use) {
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    let task = current_task();
     if pid <= 1 {
         return;
     }
-    if by.raw() == CauseBy::Read.raw() && !interprets(task, place) {
-        return;
-    }
     if session::is_full_for_caused() {
-        count_loss(written.session, RecordKind::Cause, LossReason::ProcessTableFull);
+        count_loss(used.writer, RecordKind::Cause, LossReason::ProcessTableFull);
         return;
     }
     // SAFETY: a copy of plain data.
-    let agent = unsafe { SESSIONS.get(written.session) }.map_or(0, |session| session.agent);
-    let Some(member) = session::begin_caused(pid, process_start(task), written.session, agent) else {
-        return;
-    };
-    tell(&member, place, written, agent, by);
+    let agent = unsafe { SESSIONS.get(used.writer) }.map_or(0, |session| session.agent);
+    let begun = session::begin_caused(pid, process_start(current_task()), used.writer, agent);
+    if let Some(member) = begun {
+        tell(&member, place, used, agent);
+    }
 }
 
-/// Tells the daemon what was used.
+/// Tells the daemon how it came to that.
 #[inline(always)]
-fn tell(member: &Member, place: Place, written: &WrittenEntry, agent: u32, by: CauseBy) {
+fn tell(member: &Member, place: Place, used: &Use, agent: u32) {
     let Some(record) = Record::take::<CauseBody>(member, RecordKind::Cause) else { return };
     let body = record.body::<CauseBody>();
     fill!(
         body,
-        ino: place.ino(),
-        writer: written.session,
-        generation: written.generation,
+        ino: used.ino,
+        writer: used.writer,
+        generation: used.generation,
         agent: agent,
-        by: by.raw(),
+        by: used.by.raw(),
+        others: used.others,
+        asker: used.asker,
     );
     path::append(&record, place, part!(body, path), part!(body, path_fs));
     record.submit(member, RecordKind::Cause, path::used(record.walk()));
@@ -142,15 +166,32 @@ fn interprets(task: Task, place: Place) -> bool {
     if !kernel_loops() {
         return false;
     }
-    let nobody = Member { session: 0, start_ns: 0, pid: 0, tid: 0, agent: 0, flags: 0, task };
-    let Some(record) = Record::take::<CauseBody>(&nobody, RecordKind::Cause) else { return false };
-    let exe = pointer(pointer(task, offset!(task_mm)), offset!(mm_exe_file));
-    let program = kind_of_name(&record, Place::read(exe.wrapping_add(offset!(file_f_path))), source::PROGRAM);
+    let Some(record) = Record::take::<CauseBody>(&nobody(task), RecordKind::Cause) else { return false };
+    let program = kind_of_name(&record, Place::of_program(task), source::PROGRAM);
     let ending = kind_of_name(&record, place, source::ENDING);
     let whole = kind_of_name(&record, place, source::NAME);
     record.release();
     program == source::SHELL && ending != source::DATA && whole != source::DATA
         || program == source::INTERPRETER && ending == source::TEXT
+}
+
+/// A thread of no session, for whom a buffer is taken.
+#[inline(always)]
+const fn nobody(task: Task) -> Member {
+    Member { session: 0, start_ns: 0, pid: 0, tid: 0, agent: 0, flags: 0, task }
+}
+
+/// What the name of a process's program stands for: one of [`source`], or 0.
+#[inline(never)]
+pub fn kind_of_program(task: Task) -> u32 {
+    // Names are read in loops that the kernel runs.
+    if !kernel_loops() {
+        return 0;
+    }
+    let Some(record) = Record::take::<CauseBody>(&nobody(task), RecordKind::Cause) else { return 0 };
+    let kind = kind_of_name(&record, Place::of_program(task), source::PROGRAM);
+    record.release();
+    kind
 }
 
 /// What a program's name, the end of a file's or all of it stands for: one of [`source`], or 0. `begin` says which.

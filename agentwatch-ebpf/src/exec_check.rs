@@ -4,7 +4,7 @@ use agentwatch_common::{kind::RecordKind, rules::op};
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 
 use crate::{
-    bound, cause,
+    bound, cause, delegate,
     file::{Facts, OUTSIDE, begin},
     judge::{Court, Judgement, bit},
     kernel::{Address, field, offset},
@@ -25,6 +25,7 @@ pub fn exec_check(ctx: LsmContext) -> i32 {
     let outcome = started(bprm);
     if outcome == OUTSIDE {
         cause::on_start(bprm);
+        delegate::on_start();
         return 0;
     }
     outcome

@@ -19,6 +19,7 @@ mod automaton;
 mod bound;
 mod cause;
 mod cgroup;
+mod delegate;
 mod exec;
 mod exec_check;
 mod file;

@@ -5,8 +5,8 @@ use agentwatch_common::{
     bound::{self, Binding, BoundEntry},
     limits,
     maps::{
-        Automaton, CgroupEntry, FileKey, LossKey, NestedKey, ProcessEntry, SessionEntry, WrittenEntry,
-        control,
+        AskedEntry, Automaton, CgroupEntry, FileKey, LossKey, NestedKey, ProcessEntry, SessionEntry,
+        WrittenEntry, control,
     },
     offsets::Offsets,
     rules::{
@@ -18,7 +18,7 @@ use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     btf_maps::SkStorage,
     macros::{btf_map, map},
-    maps::{Array, HashMap, LpmTrie, RingBuf},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, RingBuf},
 };
 
 use crate::record::Scratch;
@@ -59,6 +59,12 @@ pub static WRITTEN: HashMap<FileKey, WrittenEntry> = HashMap::pinned(limits::WRI
 /// Interpreters and the endings of what they run: see [`agentwatch_common::maps::source`].
 #[map]
 pub static SOURCES: HashMap<u64, u32> = HashMap::pinned(limits::SOURCES, 0);
+/// What sessions said by Unix sockets, by the address of the socket that it goes to.
+#[map]
+pub static ASKED: LruHashMap<u64, AskedEntry> = LruHashMap::pinned(limits::ASKED, 0);
+/// What delegates heard of that, and processes that they made, by process id.
+#[map]
+pub static HEARD: LruHashMap<u32, AskedEntry> = LruHashMap::pinned(limits::ASKED, 0);
 /// Losses that the daemon has not reported yet.
 #[map]
 pub static LOSSES: HashMap<LossKey, u64> = HashMap::pinned(limits::LOSS_KEYS, 0);

@@ -11,7 +11,7 @@ use crate::{
         AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, AF_VSOCK, End, Given, Socket, VSOCK_ADDRESS_BYTES,
         abstract_text, copy_address, endpoint_text, inet_address, vsock_text,
     },
-    bound,
+    bound, delegate,
     judge::{Court, Judgement, Ops, bit},
     kernel::{Address, field, offset, pointer, read_field},
     learn,
@@ -37,10 +37,11 @@ pub fn net_connect(ctx: LsmContext) -> i32 {
 
 /// `net/socket.c`, `sock_sendmsg()`:
 /// `int socket_sendmsg(struct socket *sock, struct msghdr *msg, int size)`, since 2.6.
-/// Without an address it is a send on a connection, which is no event. With one it may also connect (TCP
+/// Without an address it is a send on a connection, which is no event, but may ask a delegate for something. With one it may also connect (TCP
 /// Fast Open).
 #[lsm(hook = "socket_sendmsg")]
 pub fn net_send(ctx: LsmContext) -> i32 {
+    delegate::on_send(ctx.arg(0));
     let message: Task = ctx.arg(1);
     // SAFETY: a typed argument (see `field!`).
     let name = unsafe { field!(message, msghdr_msg_name, Address) };

@@ -45,6 +45,15 @@ impl Place<Loaded> {
     }
 }
 
+impl Place {
+    /// Where the program of a process is.
+    #[inline(always)]
+    pub fn of_program(task: Task) -> Self {
+        let exe = pointer(pointer(task, offset!(task_mm)), offset!(mm_exe_file));
+        Self::read(exe.wrapping_add(offset!(file_f_path)))
+    }
+}
+
 impl<A: Access> Place<A> {
     /// The name without its mount.
     #[inline(always)]

@@ -12,6 +12,7 @@ use aya_ebpf::{
 };
 
 use crate::{
+    delegate,
     judge::Court,
     kernel::{field, offset, read_field},
     maps::{CGROUPS, FORKS, PROCESSES},
@@ -76,7 +77,10 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
                 join_by_cgroup(child, child_pid);
             }
         }
-        None => join_by_cgroup(child, child_pid),
+        None => {
+            join_by_cgroup(child, child_pid);
+            delegate::on_made(child, child_pid);
+        }
     }
     0
 }

@@ -265,7 +265,7 @@ fn a_caused_process_is_judged_by_nobody_and_an_agent_is() -> Result<()> {
 }
 
 /// Runs `agentwatch blame`, and gives what it says.
-fn blame(place: &Place, args: &[&str]) -> Result<String> {
+pub fn blame(place: &Place, args: &[&str]) -> Result<String> {
     let output = place.agentwatch(["blame"].iter().chain(args)).output()?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(

@@ -15,6 +15,7 @@ mod catalogue_network;
 mod caused;
 mod changes;
 mod contract;
+mod delegates;
 mod enforcement;
 mod failures;
 mod files;

@@ -1,4 +1,4 @@
-//! Sessions that begin with the use of what another one left behind.
+//! Sessions that begin with the use of what another one left behind, or with what a delegate does for it.
 
 use std::sync::Arc;
 
@@ -51,13 +51,19 @@ impl Attribution {
         let by = match act.by {
             CauseBy::Read => UsedBy::Read,
             CauseBy::Load => UsedBy::Load,
+            CauseBy::Asked => UsedBy::Asked,
             CauseBy::Exec | CauseBy::Unknown(_) => UsedBy::Exec,
         };
         let key = FileKey { ino: act.ino, dev: act.path.desc.dev, pad: 0 };
-        if let Some(write) = self.written.by(key, act.writer) {
-            return write.cause(path.text, path.encoding, by);
+        let known = if by == UsedBy::Asked {
+            self.asked.by(act.writer, act.asker)
+        } else {
+            self.written.by(key, act.writer)
+        };
+        if let Some(write) = known {
+            return Cause { others: act.others, ..write.cause(path.text, path.encoding, by) };
         }
-        // The event of the write is missing, or what it said was forgotten.
+        // The event of the write or of the connection is missing, or what it said was forgotten.
         let known = self.sessions.get(act.writer);
         let of_table = self.table.get(self.table.with_number(act.agent));
         let agent: Arc<str> = match (known, of_table) {
@@ -69,6 +75,7 @@ impl Attribution {
             path: path.text,
             path_encoding: path.encoding,
             by,
+            others: act.others,
             session: known.map_or_else(
                 || session_id(&agent, &self.host.boot_id, act.writer),
                 |session| Arc::clone(&session.id),
@@ -86,10 +93,11 @@ impl Attribution {
         }
     }
 
-    /// Remembers what an event says of a file that its session wrote.
-    pub fn note_written(&mut self, event: &Event, session: u64) {
+    /// Remembers what an event says of a file that its session wrote, or of a delegate that it may be about to ask.
+    pub fn note_left_behind(&mut self, event: &Event, session: u64) {
         let cause = || self.sessions.get(session).and_then(|session| session.cause.clone());
         self.written.note(event, session, cause);
+        self.asked.note(event, session, cause);
     }
 }
 
@@ -100,11 +108,14 @@ pub fn sentence(cause: &Cause) -> String {
         UsedBy::Exec => "runs",
         UsedBy::Read => "reads",
         UsedBy::Load => "loads",
+        UsedBy::Asked => "was started by",
     };
+    let did = if cause.by == UsedBy::Asked { "asked" } else { "wrote" };
+    let others = if cause.others { "; others asked it too" } else { "" };
     let when = cause.time.as_ref().map(|time| format!(" at {time}")).unwrap_or_default();
     let call =
         (cause.tool_call.as_ref()).map(|call| format!(" by the tool call {} ({})", call.id, call.name));
     let prompt = cause.prompt_id.as_ref().map(|prompt| format!(", prompt {prompt}")).unwrap_or_default();
     let call = call.unwrap_or_default();
-    format!("{does} {}, which {} wrote{when}{call}{prompt}", cause.path.0, cause.session)
+    format!("{does} {}, which {} {did}{when}{call}{prompt}{others}", cause.path.0, cause.session)
 }

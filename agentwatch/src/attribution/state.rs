@@ -24,7 +24,7 @@ use crate::{
     decode::{Body, Exec, FileAct, GuardRecord, NetAct, PathText, Record, decode},
     event::{self, Event, Exit, Kind, Op},
     intent::{self, Intents},
-    written::Written,
+    written::{Asked, Written},
 };
 
 /// Why a child is refused.
@@ -81,6 +81,8 @@ pub struct Attribution {
     pub calls: Calls,
     /// What they left behind.
     pub written: Written,
+    /// Whom they may have asked.
+    pub asked: Asked,
     /// Caused sessions that ended since somebody looked: what the kernel has of them is of no use.
     pub caused_over: Vec<u64>,
     /// Their processes.
@@ -111,6 +113,7 @@ impl Attribution {
             intents: Intents::default(),
             calls: Calls::default(),
             written: Written::default(),
+            asked: Asked::default(),
             caused_over: Vec::new(),
             processes: Processes::default(),
             facts,

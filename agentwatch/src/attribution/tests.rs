@@ -359,7 +359,7 @@ fn the_use_of_what_a_session_left_behind_is_a_session_of_its_own() {
     let begun = bench.exec(7, ROOT, Some(0), "/usr/bin/claude", b"claude\0");
     let mut written = bench.apply(RecordKind::FileOpen, 7, ROOT, &write_rest(12)).remove(0);
     written.seq = 5;
-    bench.state.note_written(&written, 7);
+    bench.state.note_left_behind(&written, 7);
     bench.exit(7, ROOT, 0);
 
     let events = bench.apply(RecordKind::Cause, 9, LATER, &cause_rest(12, 7));

@@ -114,7 +114,7 @@ impl Pipeline {
             }
             let spike = self.spikes.count(&event, state.host.unix_ns(record.header.time_ns));
             log.append(&mut event);
-            state.note_written(&event, record.header.session);
+            state.note_left_behind(&event, record.header.session);
             if let Some(mut spike) = spike {
                 log.append(&mut spike);
             }

@@ -128,6 +128,8 @@ pub struct CauseRecord<'a> {
     pub generation: u32,
     pub agent: u32,
     pub by: CauseBy,
+    pub others: bool,
+    pub asker: u32,
     pub path: PathText<'a>,
     pub path_fs: PathText<'a>,
 }
@@ -306,8 +308,9 @@ fn guard<'a>(cursor: &mut Cursor<'a>) -> Result<GuardRecord<'a>, DecodeError> {
 fn cause<'a>(cursor: &mut Cursor<'a>) -> Result<CauseRecord<'a>, DecodeError> {
     let (ino, writer) = (cursor.u64()?, cursor.u64()?);
     let (generation, agent) = (cursor.u32()?, cursor.u32()?);
-    let by = CauseBy::from_raw(cursor.u8()?);
-    cursor.take(7)?;
+    let (by, others) = (CauseBy::from_raw(cursor.u8()?), cursor.u8()? != 0);
+    cursor.take(2)?;
+    let asker = cursor.u32()?;
     let (path, path_fs) = (path::desc(cursor)?, path::desc(cursor)?);
     Ok(CauseRecord {
         ino,
@@ -315,6 +318,8 @@ fn cause<'a>(cursor: &mut Cursor<'a>) -> Result<CauseRecord<'a>, DecodeError> {
         generation,
         agent,
         by,
+        others,
+        asker,
         path: path::text(cursor, path)?,
         path_fs: path::text(cursor, path_fs)?,
     })

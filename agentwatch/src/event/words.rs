@@ -96,6 +96,8 @@ named! {
         Read = "read",
         /// Mapped as code.
         Load = "load",
+        /// No file, but a delegate: it was asked by a Unix socket.
+        Asked = "asked",
     }
 }
 

@@ -252,6 +252,11 @@ fn attached(program: &mut Program, probe: &Probe, btf: &Btf) -> Result<FdLink, P
             let id = program.attach()?;
             program.take_link(id)?.into()
         }
+        (Program::FExit(program), Hang::Exit) => {
+            program.load(probe.hook, btf)?;
+            let id = program.attach()?;
+            program.take_link(id)?.into()
+        }
         _ => return Err(ProgramError::UnexpectedProgramType),
     })
 }

@@ -11,6 +11,8 @@ pub enum Hang {
     Lsm,
     /// The beginning of a kernel function.
     Entry,
+    /// Its end.
+    Exit,
     /// Packets that come in, of all cgroups.
     Packets,
 }
@@ -116,6 +118,20 @@ pub const PROBES: &[Probe] = &[
         hook: "set_fs_pwd",
         hang: Hang::Entry,
         gives: "working directories",
+        required: false,
+    },
+    Probe {
+        program: "delegate_heard",
+        hook: "unix_stream_recvmsg",
+        hang: Hang::Exit,
+        gives: "what is asked of delegates",
+        required: false,
+    },
+    Probe {
+        program: "delegate_heard_2",
+        hook: "unix_stream_recvmsg",
+        hang: Hang::Exit,
+        gives: "what is asked of delegates",
         required: false,
     },
     tracepoint("process_exec", "sched_process_exec", "process.exec", true),

@@ -60,6 +60,7 @@ pub const FIELDS: &[&str] = &[
     "cause.path",
     "cause.path_encoding",
     "cause.by",
+    "cause.others",
     "cause.session",
     "cause.agent",
     "cause.owner",

@@ -3,12 +3,14 @@
 //! The kernel's table `WRITTEN` says by an inode that a session wrote it; here is what people ask of it: which session, by
 //! which tool call, for which prompt. Both are kept over restarts of the daemon and of the host.
 
+mod asked;
 mod file;
 mod sources;
 mod store;
 #[cfg(test)]
 mod tests;
 
+pub use asked::Asked;
 pub use file::{Kept, read};
 pub use sources::sources;
 pub use store::{Write, Written, past};

@@ -1,8 +1,8 @@
-//! Which programs run what they read, and by which endings such files are known.
+//! Which programs run what they read, by which endings such files are known, and which start programs for whoever asks.
 
 use agentwatch_common::maps::source;
 
-/// Interpreters: their names without version, what kind they are, and why they are here.
+/// Interpreters and delegates: their names without version, what kind they are, and why they are here.
 const PROGRAMS: &[(&str, u32, &str)] = &[
     ("sh", source::SHELL, "a shell runs whatever file it is given or told to source, however that is called"),
     ("bash", source::SHELL, "as `sh`; reads `.bashrc`, `.profile` and their like at its start"),
@@ -40,6 +40,26 @@ const PROGRAMS: &[(&str, u32, &str)] = &[
     ("java", source::INTERPRETER, "runs classes, mostly out of archives; reads data too"),
     ("R", source::INTERPRETER, "runs sourced files and `.Rprofile`; reads data too"),
     ("Rscript", source::INTERPRETER, "as `R`"),
+    ("systemd", source::ENGINE, "starts units and transient ones, as process 1 and for each user"),
+    ("dbus-daemon", source::DELEGATE, "starts services, and passes on what others are asked"),
+    ("dbus-broker", source::DELEGATE, "passes on what others are asked, its launcher included"),
+    ("dbus-broker-launch", source::ENGINE, "asks systemd for services"),
+    ("dockerd", source::ENGINE, "passes on to containerd what its clients ask"),
+    ("containerd", source::ENGINE, "starts a shim for each container, which is followed"),
+    ("crio", source::ENGINE, "starts containers"),
+    ("podman", source::ENGINE, "starts containers where it runs as a service"),
+    ("buildkitd", source::ENGINE, "runs the steps of builds"),
+    ("libvirtd", source::ENGINE, "starts virtual machines"),
+    ("virtqemud", source::ENGINE, "as `libvirtd`"),
+    ("lxd", source::ENGINE, "starts containers"),
+    ("incusd", source::ENGINE, "as `lxd`"),
+    ("snapd", source::ENGINE, "runs hooks of packages"),
+    ("supervisord", source::DELEGATE, "starts services, where it is a program of its own"),
+    ("tmux", source::DELEGATE, "its server starts what windows show"),
+    ("screen", source::DELEGATE, "as `tmux`"),
+    ("zellij", source::DELEGATE, "as `tmux`"),
+    ("dtach", source::DELEGATE, "as `tmux`, for one program"),
+    ("abduco", source::DELEGATE, "as `dtach`"),
 ];
 
 /// What follows the last dot of a program's name, or all of a name without a dot.

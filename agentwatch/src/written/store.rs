@@ -89,10 +89,22 @@ impl Write {
         Some(Self {
             device: device(&file.device)?,
             inode: file.inode?,
-            generation: 0,
             path: file.path.clone(),
             path_encoding: file.path_encoding,
             root: file.root.clone(),
+            ..Self::of_event(event, number, cause)
+        })
+    }
+
+    /// What an event says but for the file.
+    pub(super) fn of_event(event: &Event, number: u64, cause: Option<Arc<Cause>>) -> Self {
+        Self {
+            device: 0,
+            inode: 0,
+            generation: 0,
+            path: ObservedText::default(),
+            path_encoding: None,
+            root: None,
             number,
             boot_id: Arc::clone(&event.boot_id),
             session: Arc::clone(&event.session),
@@ -106,7 +118,7 @@ impl Write {
             time: event.time.clone(),
             seq: event.seq,
             cause: cause.map(shortened),
-        })
+        }
     }
 
     /// The use of the file, at a path.
@@ -116,6 +128,7 @@ impl Write {
             path,
             path_encoding,
             by,
+            others: false,
             session: Arc::clone(&self.session),
             agent: Arc::clone(&self.agent),
             owner: self.owner.clone(),

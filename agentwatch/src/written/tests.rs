@@ -144,3 +144,30 @@ fn chains_of_causes_stay_short() {
     assert_eq!(&*chain.first().unwrap().session, "coding-19");
     assert_eq!(&*chain.last().unwrap().session, "coding-0", "where it began is not forgotten");
 }
+
+#[test]
+fn who_asked_is_known_by_its_last_connection() {
+    let mut asked = Asked::default();
+    let mut connect = |seq: u64, pid: u32, family: &str, verdict: &str| {
+        let rest = json!({
+            "verdict": verdict, "op": "connect",
+            "process": {
+                "pid": pid, "start_time": 1, "ppid": 1, "command_args": ["tmux"],
+            },
+            "network": {"transport": "unix", "type": family, "peer.address": "/run/tmux"},
+        });
+        asked.note(&event(seq, "coding-a", "net.connect", 12, rest), 7, || None);
+        asked.by(7, pid).map(|known| known.seq)
+    };
+    assert_eq!(connect(1, 40, "unix", "allowed"), Some(1));
+    assert_eq!(connect(2, 40, "unix", "allowed"), Some(2));
+    assert_eq!(connect(3, 40, "unix", "denied"), Some(2), "it did not get there");
+    assert_eq!(connect(4, 40, "ipv4", "allowed"), Some(2), "nobody is asked by it");
+    for pid in 100..4_195 {
+        assert_eq!(connect(5, pid, "unix", "allowed"), Some(5));
+    }
+    assert!(connect(6, 40, "ipv4", "allowed").is_some(), "there is room for so many");
+    assert_eq!(connect(7, 5_000, "unix", "allowed"), Some(7));
+    assert!(connect(8, 40, "ipv4", "allowed").is_none(), "the oldest went");
+    assert!(asked.by(8, 5_000).is_none(), "another session's");
+}

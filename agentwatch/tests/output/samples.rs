@@ -143,7 +143,8 @@ fn full(seq: u64) -> Event {
         cause: Some(Arc::new(Cause {
             path: text("/srv/%FFjob.sh"),
             path_encoding: Some(Encoding::Percent),
-            by: UsedBy::Exec,
+            by: UsedBy::Asked,
+            others: true,
             session: "coding-7f3k2q".into(),
             agent: "coding".into(),
             owner: Some("developer-platform@example.com".into()),

@@ -4,6 +4,7 @@
 //! can ask for equality. What it needs elsewhere (loader, `/proc`) is outside that folder.
 
 mod bench;
+mod delegate;
 mod file;
 mod guard;
 mod io_uring;
@@ -61,6 +62,8 @@ enum Act {
     Guard(guard::Act),
     #[command(flatten)]
     Bench(bench::Act),
+    #[command(flatten)]
+    Delegate(delegate::Act),
 }
 
 /// The program.
@@ -89,6 +92,7 @@ pub fn main() -> Result<ExitCode> {
         Act::Load(act) => act.run(&recorder).map(|()| End::Success)?,
         Act::Guard(act) => act.run(&recorder).map(|()| End::Success)?,
         Act::Bench(act) => act.run(&recorder).map(|()| End::Success)?,
+        Act::Delegate(act) => act.run().map(|()| End::Success)?,
     };
     let line = recorder.into_json()?;
     writeln!(std::io::stdout(), "{line}").context("standard output is closed")?;

@@ -39,11 +39,11 @@ pub fn install_agent(programs: Option<&Programs>) -> Result<()> {
     cmd::retry("installing the real agent", || cmd::watched(cmd::command(installer)?.arg(agent()?)))
 }
 
-/// What the tests need in a guest beside the usual packages: a server that agents are kept away from, and what runs later
-/// what they leave behind.
+/// What the tests need in a guest beside the usual packages: a server that agents are kept away from, and what runs what
+/// they leave behind or ask for.
 #[must_use]
 pub fn packages() -> Vec<String> {
-    ["postgresql", "cron", "at"].map(str::to_owned).to_vec()
+    ["postgresql", "cron", "at", "tmux"].map(str::to_owned).to_vec()
 }
 
 /// The folder of the real agent: guests see it as `/share/claude`.

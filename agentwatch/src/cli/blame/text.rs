@@ -168,6 +168,7 @@ fn chain(text: &mut String, cause: &Cause) {
             UsedBy::Exec => "because a process started",
             UsedBy::Read => "because an interpreter read",
             UsedBy::Load => "because a process loaded",
+            UsedBy::Asked => "because it was started by",
         };
         text.push_str(&format!("{does} {}\n", shown(&cause.path, cause.path_encoding)));
         let writer = Writer::of_cause(cause);
@@ -176,11 +177,15 @@ fn chain(text: &mut String, cause: &Cause) {
             _ => "; the event of that is missing".to_owned(),
         };
         text.push_str(&format!(
-            "which was written by session {} of the agent {}{}{when}\n",
+            "which was {} by session {} of the agent {}{}{when}\n",
+            if cause.by == UsedBy::Asked { "asked" } else { "written" },
             escape(&cause.session),
             escape(&cause.agent),
             owner(cause.owner.as_deref())
         ));
+        if cause.others {
+            text.push_str("  and it was asked by others too in those seconds: this may be theirs\n");
+        }
         details(text, &writer);
     }
 }
