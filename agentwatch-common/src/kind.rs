@@ -129,7 +129,7 @@ numbered! {
 
 numbered! {
     /// How a process outside every session comes to act for one: it uses a file that it left behind, or is started by a
-    /// delegate.
+    /// delegate, or as a job.
     CauseBy: u8 {
         /// Starts it, or is started by it as its interpreter.
         Exec = 1,
@@ -139,6 +139,8 @@ numbered! {
         Load = 3,
         /// Is started by a delegate that the session asked.
         Asked = 4,
+        /// Is started by cron or systemd, which a line or unit of the session's told to.
+        Job = 5,
     }
 }
 

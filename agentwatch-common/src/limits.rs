@@ -94,6 +94,9 @@ pub const ASKED: u32 = 4_096;
 pub const ASKED_NS: u64 = 5_000_000_000;
 /// Delegates that may ask one another for the same session, one behind the other.
 pub const DELEGATES_MOST: u16 = 3;
+/// Lines of tables of cron and units of systemd that sessions wrote: some 60 bytes each, in advance. What finds no room is told
+/// as a loss.
+pub const JOBS: u32 = 4_096;
 /// Names of interpreters and endings of their files together.
 pub const SOURCES: u32 = 1_024;
 /// Decisions of the policies that are held.

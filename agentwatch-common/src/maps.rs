@@ -181,6 +181,8 @@ pub mod source {
     pub const DELEGATE: u32 = 5;
     /// Value of one that does several things at once.
     pub const ENGINE: u32 = 6;
+    /// Value of a program that has a shell run the lines of tables: a cron.
+    pub const CRON: u32 = 7;
 
     /// The key with one more byte (FNV-1a). That two names share one has no consequence but a wrong `caused`.
     #[inline(always)]
@@ -195,6 +197,19 @@ pub mod source {
     pub const fn ends_program(byte: u8) -> bool {
         byte == 0 || byte == b'.' || byte.is_ascii_digit()
     }
+}
+
+/// What makes a key of the map `JOBS`, by [`source::with`]: of a line of a table of cron its command, of a unit of systemd its
+/// name, of one made from a template all to the `@`.
+pub mod job {
+    /// Begins the key of a command.
+    pub const LINE: u64 = 0x8422_2325_cbf2_9ce4;
+    /// Begins the key of a unit's name.
+    pub const UNIT: u64 = 0x4f6c_dd1d_2545_f491;
+    /// What the name of a unit that is made from a template has before its own part.
+    pub const OF_TEMPLATE: u8 = b'@';
+    /// Arguments of the shell that runs a command: its own name, `-c`, and the command.
+    pub const ARGUMENTS: u32 = 3;
 }
 
 /// Indices into the array `CONTROL`.
@@ -238,8 +253,10 @@ pub mod control {
     pub const BOUND: u32 = 16;
     /// When a session last sent a message that is in `ASKED`, nanoseconds since boot; 0 before the first.
     pub const LAST_ASKED: u32 = 17;
+    /// 1 while there is anything in `JOBS`: else nobody looks there.
+    pub const ANY_JOBS: u32 = 18;
     /// Entries of the array.
-    pub const LEN: u32 = 18;
+    pub const LEN: u32 = 19;
 }
 
 /// By what the daemon is woken: values of [`control::READER_WAITS`]. Whoever wakes it sets it to [`wake::AWAKE`].

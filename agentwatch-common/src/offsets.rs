@@ -180,6 +180,8 @@ offsets! {
     cgroup_self_parent = "cgroup"."self.parent",
     /// Id of a node.
     kernfs_node_id = "kernfs_node"."id",
+    /// Its name.
+    kernfs_node_name = "kernfs_node"."name",
     /// Type of a socket.
     socket_type = "socket"."type",
     /// Protocol side of a socket.

@@ -250,12 +250,12 @@ pub struct GuardBody {
     pub path_fs: PathDesc,
 }
 
-/// A process outside every session uses what one left behind, or is started by a delegate that one asked. Tail: path, path
+/// A process outside every session uses what one left behind, or is started by a delegate that one asked, or as its job. Tail: path, path
 /// within the file system.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CauseBody {
-    /// Inode number of the file; 0 where a delegate was asked.
+    /// Inode number of the file; of a job its key in the map `JOBS`; 0 where a delegate was asked.
     pub ino: u64,
     /// Number of the session that wrote it last, or asked; with [`crate::maps::SESSION_OF_PAST`] one of an earlier boot.
     pub writer: u64,
@@ -271,7 +271,7 @@ pub struct CauseBody {
     pub pad: [u8; 2],
     /// Process of the session that asked a delegate, else 0.
     pub asker: u32,
-    /// Path of the file; of a delegate, that of its program.
+    /// Path of the file; of a delegate that of its program, of a job that of what is started.
     pub path: PathDesc,
     /// The same within its file system, where the walk ended in another mount namespace.
     pub path_fs: PathDesc,

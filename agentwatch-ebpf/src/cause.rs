@@ -110,7 +110,7 @@ pub struct Use {
     pub by: CauseBy,
     /// The session.
     pub writer: u64,
-    /// The file.
+    /// The file, or the key of the job.
     pub ino: u64,
     /// Its generation.
     pub generation: u32,
@@ -177,7 +177,7 @@ fn interprets(task: Task, place: Place) -> bool {
 
 /// A thread of no session, for whom a buffer is taken.
 #[inline(always)]
-const fn nobody(task: Task) -> Member {
+pub const fn nobody(task: Task) -> Member {
     Member { session: 0, start_ns: 0, pid: 0, tid: 0, agent: 0, flags: 0, task }
 }
 

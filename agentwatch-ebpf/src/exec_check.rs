@@ -6,6 +6,7 @@ use aya_ebpf::{macros::lsm, programs::LsmContext};
 use crate::{
     bound, cause, delegate,
     file::{Facts, OUTSIDE, begin},
+    job,
     judge::{Court, Judgement, bit},
     kernel::{Address, field, offset},
     look::look_at_file,
@@ -25,6 +26,7 @@ pub fn exec_check(ctx: LsmContext) -> i32 {
     let outcome = started(bprm);
     if outcome == OUTSIDE {
         cause::on_start(bprm);
+        job::on_start();
         delegate::on_start();
         return 0;
     }

@@ -25,6 +25,7 @@ mod exec_check;
 mod file;
 mod file_change;
 mod guard;
+mod job;
 mod judge;
 mod judge_net;
 mod kernel;

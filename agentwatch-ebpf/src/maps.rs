@@ -59,6 +59,10 @@ pub static WRITTEN: HashMap<FileKey, WrittenEntry> = HashMap::pinned(limits::WRI
 /// Interpreters and the endings of what they run: see [`agentwatch_common::maps::source`].
 #[map]
 pub static SOURCES: HashMap<u64, u32> = HashMap::pinned(limits::SOURCES, 0);
+/// Lines of tables of cron, and units of systemd, that sessions wrote: see [`agentwatch_common::maps::job`]. The session's
+/// number, as in [`WRITTEN`].
+#[map]
+pub static JOBS: HashMap<u64, u64> = HashMap::pinned(limits::JOBS, 0);
 /// What sessions said by Unix sockets, by the address of the socket that it goes to.
 #[map]
 pub static ASKED: LruHashMap<u64, AskedEntry> = LruHashMap::pinned(limits::ASKED, 0);

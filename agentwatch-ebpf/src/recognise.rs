@@ -22,6 +22,7 @@ use crate::{
     automaton::{GLANCE_BYTES, Matching, Text},
     bound,
     file::{Facts, begin},
+    job,
     judge::{Court, Judgement, SIGKILL, bit},
     kernel::{Address, at_most, field, offset, pointer, repeat},
     known::KnownPlace,
@@ -44,26 +45,13 @@ use crate::{
 pub fn process_recognise(ctx: LsmContext) -> i32 {
     let image = Incoming::read(ctx.arg(0));
     // Before it may become another session's: what a session starts it answers for.
-    if let Some(member) = Member::current() {
-        let mut found = Found { judgement: Judgement::NONE, end: 0 };
-        let before = control_word(control::POLICY);
-        judge_command(&member, &image, &mut found);
-        // It may have slept while another policy came into force, and a third was put where it read.
-        if control_word(control::POLICY) != before {
-            found = Found { judgement: Judgement::NONE, end: 0 };
-            judge_command(&member, &image, &mut found);
-        }
-        hold_command(&member, &image, &mut found);
-        note_command(&member, &found);
-        if found.judgement.refuses() {
-            // It ends before its first instruction, on some kernels before the exec is through.
-            report_refusal(&member, &image, &found);
-            // SAFETY: a helper that takes a number.
-            unsafe { bpf_send_signal(SIGKILL) };
-            return 0;
-        }
+    if is_refused(&image) {
+        return 0;
     }
     attribute(&image);
+    if control_word(control::ANY_JOBS) != 0 {
+        job::on_program(image.task, image.args, image.len, image.count);
+    }
     if let Some(member) = Member::current() {
         if member.flags & process_flag::EXECUTING != 0 {
             // The event of the exec before never came.
@@ -72,6 +60,30 @@ pub fn process_recognise(ctx: LsmContext) -> i32 {
         member.set_flags(member.flags | process_flag::EXECUTING);
     }
     0
+}
+
+/// Whether the command line is refused, which is told then: the process ends before its first instruction, on some kernels before
+/// the exec is through.
+#[inline(never)]
+fn is_refused(image: &Incoming) -> bool {
+    let Some(member) = Member::current() else { return false };
+    let mut found = Found { judgement: Judgement::NONE, end: 0 };
+    let before = control_word(control::POLICY);
+    judge_command(&member, image, &mut found);
+    // It may have slept while another policy came into force, and a third was put where it read.
+    if control_word(control::POLICY) != before {
+        found = Found { judgement: Judgement::NONE, end: 0 };
+        judge_command(&member, image, &mut found);
+    }
+    hold_command(&member, image, &mut found);
+    note_command(&member, &found);
+    if !found.judgement.refuses() {
+        return false;
+    }
+    report_refusal(&member, image, &found);
+    // SAFETY: a helper that takes a number.
+    unsafe { bpf_send_signal(SIGKILL) };
+    true
 }
 
 /// What was found out about a command line.
@@ -195,7 +207,7 @@ fn copy_command(record: &Record, image: &Incoming) -> Option<u64> {
 }
 
 /// Finds out to which session the process belongs with its new program.
-#[inline(always)]
+#[inline(never)]
 fn attribute(image: &Incoming) {
     let matched = image.matching();
     let Some(member) = Member::current() else {

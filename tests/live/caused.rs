@@ -1,8 +1,8 @@
 //! What sessions leave behind, used by others: who is told of as `caused`, by whom, and who is not.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
-use std::process::{Child, Command, Stdio};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::process::{Command, Stdio};
 
 use agentwatch::event::{Cause, Event, How, Kind, UsedBy};
 use anyhow::{Context as _, Result, ensure};
@@ -13,7 +13,7 @@ use tests::session::{SessionRun, work_dir};
 use crate::restarts::is_creation;
 
 /// A script that makes the file that it is given as its argument, and one more in a process of its own.
-const SCRIPT: &str = r#"#!/bin/bash
+pub const SCRIPT: &str = r#"#!/bin/bash
 > "$1"
 /bin/sh -c '> "$1.child"' sh "$1"
 "#;
@@ -275,90 +275,6 @@ pub fn blame(place: &Place, args: &[&str]) -> Result<String> {
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(said)
-}
-
-/// A daemon that runs what others ask for, as the distribution has it.
-struct Delegate(Child);
-
-impl Delegate {
-    fn start(name: &str) -> Result<Self> {
-        let child = Command::new(name).arg("-f").stdin(Stdio::null()).spawn();
-        Ok(Self(child.with_context(|| format!("no {name}: is it installed?"))?))
-    }
-}
-
-impl Drop for Delegate {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Case D14: what an agent left behind, run by cron.
-#[test]
-fn what_cron_runs_is_blamed_on_the_session_that_left_it() -> Result<()> {
-    const TABLE: &str = "/var/spool/cron/crontabs/root";
-    Shared::with(|daemon| {
-        let folder = Folder::new()?;
-        let (script, mark) = (folder.path("job.sh"), folder.path("mark"));
-        let writer = leave_behind_by_call(daemon, &script, SCRIPT)?;
-        fs::write(TABLE, format!("* * * * * {script} {mark}\n"))?;
-        fs::set_permissions(TABLE, fs::Permissions::from_mode(0o600))?;
-        let cron = Delegate::start("cron")?;
-        let events = daemon.wait_for("what cron runs", |event| is_creation(event, &mark))?;
-        let (start, cause) = cause_of(&events, &mark, &writer)?;
-        ensure!(cause.by == UsedBy::Exec, "{}", json(start));
-        drop(cron);
-        fs::remove_file(TABLE)?;
-        let said = blame(daemon.place(), &[&script])?;
-        for part in [writer.session.as_str(), "toolu_7", "prompt-7", &script, &start.session] {
-            ensure!(said.contains(part), "no `{part}` in:\n{said}");
-        }
-        let pid = start.process.as_ref().context("no process")?.pid.to_string();
-        let said = blame(daemon.place(), &["--pid", &pid])?;
-        for part in [writer.session.as_str(), "toolu_7", "prompt-7", &script] {
-            ensure!(said.contains(part), "no `{part}` in:\n{said}");
-        }
-        Ok(())
-    })
-}
-
-/// Case D14: what an agent asks of `at` is run by somebody else's process.
-#[test]
-fn what_at_runs_is_blamed_on_the_session_that_asked() -> Result<()> {
-    const DAEMON: u32 = 1;
-    Shared::with(|daemon| {
-        for name in ["atjobs", "atspool"] {
-            let path = format!("/var/spool/cron/{name}");
-            fs::create_dir_all(&path)?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o1770))?;
-            chown(&path, Some(DAEMON), Some(DAEMON))?;
-        }
-        fs::write("/var/spool/cron/atjobs/.SEQ", "0")?;
-        chown("/var/spool/cron/atjobs/.SEQ", Some(DAEMON), Some(DAEMON))?;
-        let folder = Folder::new()?;
-        let mark = folder.path("mark");
-        let asks = r#"echo "> '$1'" | at now"#;
-        let asked = daemon.run_session(daemon.exec_as("open", ["bash", "-c", asks, "bash", &mark]))?;
-        ensure!(asked.status.success(), "{}: {}", asked.status, asked.stderr);
-        // Not before: a job that comes within the second of the daemon's last look, by the folder's
-        // time, waits for an hour.
-        let atd = Delegate::start("atd")?;
-        let events = daemon.wait_for("what at runs", |event| is_creation(event, &mark))?;
-        let (start, cause) = cause_of(&events, &mark, &asked)?;
-        ensure!(
-            cause.by == UsedBy::Read && cause.path.0.starts_with("/var/spool/cron/atjobs/"),
-            "{}",
-            json(start)
-        );
-        let pid = start.process.as_ref().context("no process")?.pid.to_string();
-        let of_job = start.session.clone();
-        daemon.wait_for("its end", |event| event.kind == Kind::SessionEnd && event.session == of_job)?;
-        drop(atd);
-        let said = blame(daemon.place(), &["--pid", &pid])?;
-        ensure!(said.contains(asked.session.as_str()), "{said}");
-        Ok(())
-    })
 }
 
 /// Waits until the daemon keeps something of a session on disk.

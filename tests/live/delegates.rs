@@ -125,7 +125,7 @@ fn asked(daemon: &mut Daemon, socket: &str, mark: &str) -> Result<SessionRun> {
 }
 
 /// Events from a session's beginning until a file was made: before the session's end or after it.
-fn until_made(daemon: &mut Daemon, asked: &SessionRun, path: &str) -> Result<Vec<Event>> {
+pub fn until_made(daemon: &mut Daemon, asked: &SessionRun, path: &str) -> Result<Vec<Event>> {
     let mut events = asked.events.clone();
     if !events.iter().any(|event| is_creation(event, path)) {
         events.extend(daemon.wait_for(path, |event| is_creation(event, path))?);
@@ -134,11 +134,11 @@ fn until_made(daemon: &mut Daemon, asked: &SessionRun, path: &str) -> Result<Vec
 }
 
 /// Events until one that comes after all that was done.
-fn until_after(daemon: &mut Daemon) -> Result<Vec<Event>> {
+pub fn until_after(daemon: &mut Daemon) -> Result<Vec<Event>> {
     Ok(daemon.run_session(daemon.exec_as("open", ["true"]))?.events)
 }
 
-fn wait_for_file(path: &str) -> Result<()> {
+pub fn wait_for_file(path: &str) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while !Path::new(path).exists() {
         ensure!(Instant::now() < deadline, "there is no `{path}`");

@@ -52,13 +52,20 @@ impl Attribution {
             CauseBy::Read => UsedBy::Read,
             CauseBy::Load => UsedBy::Load,
             CauseBy::Asked => UsedBy::Asked,
+            CauseBy::Job => UsedBy::Job,
             CauseBy::Exec | CauseBy::Unknown(_) => UsedBy::Exec,
         };
         let key = FileKey { ino: act.ino, dev: act.path.desc.dev, pad: 0 };
-        let known = if by == UsedBy::Asked {
-            self.asked.by(act.writer, act.asker)
-        } else {
-            self.written.by(key, act.writer)
+        if by == UsedBy::Job
+            && let Some(write) = self.jobs.by(act.ino)
+        {
+            // Which file told so the kernel does not know.
+            return write.cause(write.path.clone(), write.path_encoding, by);
+        }
+        let known = match by {
+            UsedBy::Asked => self.asked.by(act.writer, act.asker),
+            UsedBy::Job => None,
+            UsedBy::Exec | UsedBy::Read | UsedBy::Load => self.written.by(key, act.writer),
         };
         if let Some(write) = known {
             return Cause { others: act.others, ..write.cause(path.text, path.encoding, by) };
@@ -98,6 +105,7 @@ impl Attribution {
         let cause = || self.sessions.get(session).and_then(|session| session.cause.clone());
         self.written.note(event, session, cause);
         self.asked.note(event, session, cause);
+        self.jobs.note(event);
     }
 }
 
@@ -109,6 +117,7 @@ pub fn sentence(cause: &Cause) -> String {
         UsedBy::Read => "reads",
         UsedBy::Load => "loads",
         UsedBy::Asked => "was started by",
+        UsedBy::Job => "is a job of",
     };
     let did = if cause.by == UsedBy::Asked { "asked" } else { "wrote" };
     let others = if cause.others { "; others asked it too" } else { "" };

@@ -24,7 +24,7 @@ use crate::{
     decode::{Body, Exec, FileAct, GuardRecord, NetAct, PathText, Record, decode},
     event::{self, Event, Exit, Kind, Op},
     intent::{self, Intents},
-    written::{Asked, Written},
+    written::{Asked, Jobs, Written},
 };
 
 /// Why a child is refused.
@@ -83,6 +83,8 @@ pub struct Attribution {
     pub written: Written,
     /// Whom they may have asked.
     pub asked: Asked,
+    /// What others run for them later.
+    pub jobs: Jobs,
     /// Caused sessions that ended since somebody looked: what the kernel has of them is of no use.
     pub caused_over: Vec<u64>,
     /// Their processes.
@@ -114,6 +116,7 @@ impl Attribution {
             calls: Calls::default(),
             written: Written::default(),
             asked: Asked::default(),
+            jobs: Jobs::default(),
             caused_over: Vec::new(),
             processes: Processes::default(),
             facts,

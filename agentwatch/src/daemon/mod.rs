@@ -8,6 +8,7 @@ mod bindings;
 mod calls;
 mod facts;
 mod intents;
+mod jobs;
 mod left_behind;
 mod losses;
 mod mark;
@@ -99,6 +100,7 @@ pub struct Daemon {
     self_tests: selftest::SelfTests,
     /// What sessions left behind, on disk.
     kept: written::Kept,
+    looks: jobs::Looks,
     /// See [`policy::Loaded::modes`].
     modes: Arc<BTreeMap<u32, Mode>>,
     preparing: prepare::Preparing,
@@ -117,6 +119,8 @@ impl Daemon {
     /// Only those of the very beginning; later ones are events and warnings, as nobody stands by.
     pub fn run(options: &Options) -> Result<(), StartError> {
         let mut daemon = Self::start(options)?;
+        // What is there before any session's event is looked at is nobody's.
+        daemon.tend_jobs(boot_ns());
         let mut quiet_looks = 0;
         loop {
             let taken = daemon.turn();
@@ -141,6 +145,7 @@ impl Daemon {
         self.look_at_policies(now);
         self.take_self_test();
         self.look_at_names();
+        self.look_at_fresh_jobs(now);
         if now.saturating_sub(self.last_upkeep_ns) >= UPKEEP_NS {
             self.upkeep(now);
         }
@@ -206,6 +211,7 @@ impl Daemon {
         self.tell_strangers(now);
         self.tend_bindings();
         self.tend_written(now);
+        self.tend_jobs(now);
         self.log.tend(self.state.host.unix_ns(now));
         if std::mem::take(&mut self.unsaved) {
             self.save_sessions();

@@ -5,10 +5,12 @@ use std::{fs, io, path::Path};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::losses::Skips;
-use crate::{attribution::Saved, calls::Kept, intent::Declared};
+use crate::{attribution::Saved, calls::Kept, intent::Declared, written::Jobs};
 
 /// The file of sessions.
 const NAME: &str = "sessions.json";
+/// The file of jobs.
+const JOBS: &str = "jobs.json";
 /// The file of tool calls.
 const CALLS: &str = "calls.json";
 
@@ -60,6 +62,20 @@ pub fn write(
 /// The state folder cannot be written.
 pub fn write_calls(state: &Path, boot_id: &str, kept: &Kept) -> io::Result<()> {
     store(state, CALLS, &(boot_id, kept))
+}
+
+/// Writes the jobs that sessions wrote, whole or not at all.
+///
+/// # Errors
+/// The state folder cannot be written.
+pub fn write_jobs(state: &Path, jobs: &Jobs) -> io::Result<()> {
+    store(state, JOBS, jobs)
+}
+
+/// Reads the jobs that sessions wrote, in this boot or in an earlier one.
+#[must_use]
+pub fn read_jobs(state: &Path) -> Option<Jobs> {
+    load(state, JOBS)
 }
 
 fn store(state: &Path, name: &str, what: &impl Serialize) -> io::Result<()> {

@@ -25,7 +25,7 @@ use super::{
     bindings::Bindings,
     boot_ns, boot_unix_ns,
     facts::{self, RunningHost},
-    left_behind,
+    jobs, left_behind,
     losses::Losses,
     names::Names,
     pipeline::Pipeline,
@@ -279,6 +279,7 @@ impl Daemon {
 
         // Before what waits in the ring is read, which may tell of the use of these.
         let kept = left_behind::put_back(&mut maps, &mut state, &options.paths.state);
+        state.jobs = saved::read_jobs(&options.paths.state).unwrap_or_default();
         let bindings = Bindings::take_up(&maps)?;
         bindings.numbers().into_iter().for_each(|number| state.intents.go_on_behind(number));
         let programs = maps.programs();
@@ -348,6 +349,7 @@ impl Daemon {
             in_force,
             self_tests,
             kept,
+            looks: jobs::Looks::default(),
             modes,
             policy,
             places,

@@ -9,7 +9,8 @@ use super::{Encoding, ObservedText, PolicyVersion, ToolCallRef, UsedBy};
 /// The use of a file that a session left behind, with who wrote it; or what a delegate did, with who asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cause {
-    /// The file, where it was used: as `path` of a file. Of a delegate that was asked, its program.
+    /// The file, where it was used: as `path` of a file. Of a delegate that was asked, its program; of a job the file that
+    /// tells of it, where that is known, and else the program.
     pub path: ObservedText,
     /// `percent` where `path` is not UTF-8 and is percent-encoded.
     #[serde(default, skip_serializing_if = "Option::is_none")]

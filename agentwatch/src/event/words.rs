@@ -98,6 +98,8 @@ named! {
         Load = "load",
         /// No file, but a delegate: it was asked by a Unix socket.
         Asked = "asked",
+        /// A table of cron or a unit of systemd, which these ran it by.
+        Job = "job",
     }
 }
 

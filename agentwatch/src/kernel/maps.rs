@@ -92,6 +92,8 @@ pub struct Maps {
     pub written: Table<Shared<FileKey>, Shared<WrittenEntry>>,
     /// Interpreters and the endings of what they run.
     sources: Table<u64, u32>,
+    /// Jobs that sessions wrote: see [`agentwatch_common::maps::job`].
+    pub jobs: Table<u64, u64>,
     /// Losses.
     pub losses: Table<Shared<LossKey>, u64>,
     /// What of them was told.
@@ -122,6 +124,7 @@ impl Maps {
             users: hash(dir, "USERS")?,
             written: hash(dir, "WRITTEN")?,
             sources: hash(dir, "SOURCES")?,
+            jobs: hash(dir, "JOBS")?,
             losses: hash(dir, "LOSSES")?,
             losses_told: hash(dir, "LOSSES_TOLD")?,
             control: array(dir, "CONTROL")?,

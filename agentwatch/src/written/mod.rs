@@ -5,12 +5,16 @@
 
 mod asked;
 mod file;
+mod jobs;
 mod sources;
 mod store;
+mod tables;
 #[cfg(test)]
 mod tests;
 
 pub use asked::Asked;
 pub use file::{Kept, read};
+pub use jobs::Jobs;
 pub use sources::sources;
 pub use store::{Write, Written, past};
+pub use tables::Table;

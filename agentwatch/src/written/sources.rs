@@ -2,7 +2,7 @@
 
 use agentwatch_common::maps::source;
 
-/// Interpreters and delegates: their names without version, what kind they are, and why they are here.
+/// Interpreters, crons and delegates: their names without version, what kind they are, and why they are here.
 const PROGRAMS: &[(&str, u32, &str)] = &[
     ("sh", source::SHELL, "a shell runs whatever file it is given or told to source, however that is called"),
     ("bash", source::SHELL, "as `sh`; reads `.bashrc`, `.profile` and their like at its start"),
@@ -40,6 +40,10 @@ const PROGRAMS: &[(&str, u32, &str)] = &[
     ("java", source::INTERPRETER, "runs classes, mostly out of archives; reads data too"),
     ("R", source::INTERPRETER, "runs sourced files and `.Rprofile`; reads data too"),
     ("Rscript", source::INTERPRETER, "as `R`"),
+    ("cron", source::CRON, "has a shell run the lines of its tables"),
+    ("crond", source::CRON, "is `cron` of other distributions"),
+    ("fcron", source::CRON, "as `cron`"),
+    ("anacron", source::CRON, "as `cron`, for hosts that are off at times"),
     ("systemd", source::ENGINE, "starts units and transient ones, as process 1 and for each user"),
     ("dbus-daemon", source::DELEGATE, "starts services, and passes on what others are asked"),
     ("dbus-broker", source::DELEGATE, "passes on what others are asked, its launcher included"),

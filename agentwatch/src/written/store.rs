@@ -203,7 +203,7 @@ impl Written {
         let Some(file) = &event.file else { return };
         let (Some(ino), Some(dev)) = (file.inode, device(&file.device)) else { return };
         let key = FileKey { ino, dev, pad: 0 };
-        if self.get(key).is_some_and(|known| is_same(known, event)) {
+        if self.of(key).is_some_and(|known| is_same(known, event)) {
             return;
         }
         if self.fresh.len() >= FRESH_MAX && !self.fresh.contains_key(&key) {
@@ -233,7 +233,9 @@ impl Written {
         known.path_encoding = file.path_to_encoding;
     }
 
-    fn get(&self, key: FileKey) -> Option<&Write> {
+    /// Who wrote a file last.
+    #[must_use]
+    pub fn of(&self, key: FileKey) -> Option<&Write> {
         self.fresh.get(&key).or_else(|| self.files.get(&key))
     }
 

@@ -171,3 +171,50 @@ fn who_asked_is_known_by_its_last_connection() {
     assert!(connect(8, 40, "ipv4", "allowed").is_none(), "the oldest went");
     assert!(asked.by(8, 5_000).is_none(), "another session's");
 }
+
+#[test]
+fn a_line_is_whose_it_was_when_it_came() {
+    const TABLE: &str = "/etc/cron.d/x";
+    let mut written = Written::default();
+    open(&mut written, 1, "coding-a", 7, 12);
+    open(&mut written, 2, "coding-b", 8, 13);
+    let [a, b] = [12, 13].map(|inode| written.of(key(inode)));
+    let keys = |keys: &[u64]| keys.iter().copied().collect();
+    let mut jobs = Jobs::default();
+    assert!(jobs.take(TABLE, Some((Table::SystemCrontab, keys(&[1]), None))));
+    assert!(jobs.take(TABLE, Some((Table::SystemCrontab, keys(&[1, 2]), a))));
+    assert!(jobs.take(TABLE, Some((Table::SystemCrontab, keys(&[1, 2, 3]), b))));
+    assert!(!jobs.take(TABLE, Some((Table::SystemCrontab, keys(&[1, 2, 3]), b))), "nothing new");
+    assert_eq!(jobs.numbers("b"), [(2, 7), (3, 8)].into());
+    assert_eq!(jobs.numbers("later"), [(2, past("coding-a")), (3, past("coding-b"))].into());
+    assert!(jobs.by(1).is_none() && &*jobs.by(2).unwrap().session == "coding-a");
+    // A person's own table has none of it.
+    assert!(jobs.take(TABLE, Some((Table::SystemCrontab, keys(&[1]), None))));
+    assert!(jobs.numbers("b").is_empty());
+    // A unit is whose its file is.
+    assert!(jobs.take("/u", Some((Table::Unit, keys(&[4]), a))));
+    assert!(jobs.take("/u", Some((Table::Unit, keys(&[4]), b))));
+    assert_eq!(jobs.numbers("b"), [(4, 8)].into());
+    let kept = serde_json::to_string(&jobs).unwrap();
+    assert_eq!(serde_json::from_str::<Jobs>(&kept).unwrap().numbers("b"), [(4, 8)].into());
+    assert!(jobs.take("/u", Some((Table::Unit, keys(&[4]), None))) && jobs.numbers("b").is_empty());
+    assert!(jobs.take(TABLE, None) && jobs.paths().next().is_none());
+}
+
+#[test]
+fn files_of_jobs_are_looked_at_when_sessions_change_them() {
+    let mut jobs = Jobs::default();
+    let at = |path: &str| json!({"file": {"path": path, "device": "8:1", "inode": 14}});
+    jobs.note(&event(1, "a", "file.open", 14, at("/etc/cron.d/x")));
+    jobs.note(&event(2, "a", "file.open", 14, at("/srv/x")));
+    let mut renamed = at("/etc/cron.d/tmp");
+    renamed["file"]["path_to"] = "/etc/crontab".into();
+    jobs.note(&event(3, "a", "file.rename", 14, renamed));
+    let mut elsewhere = at("/etc/cron.d/y");
+    elsewhere["file"]["root"] = "mnt:1".into();
+    jobs.note(&event(4, "a", "file.open", 14, elsewhere));
+    let all = ["/etc/cron.d/tmp", "/etc/cron.d/x", "/etc/crontab"];
+    assert!(jobs.take_fresh().iter().eq(all) && jobs.take_fresh().is_empty());
+    let times = std::iter::repeat_with(|| jobs.due()).take_while(|due| !due.is_empty());
+    assert!(times.inspect(|due| assert_eq!(due, &all)).count() > 2);
+}

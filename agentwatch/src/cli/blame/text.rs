@@ -169,6 +169,7 @@ fn chain(text: &mut String, cause: &Cause) {
             UsedBy::Read => "because an interpreter read",
             UsedBy::Load => "because a process loaded",
             UsedBy::Asked => "because it was started by",
+            UsedBy::Job => "because it is a job of",
         };
         text.push_str(&format!("{does} {}\n", shown(&cause.path, cause.path_encoding)));
         let writer = Writer::of_cause(cause);

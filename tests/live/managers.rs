@@ -1,0 +1,150 @@
+//! What real managers of services do for sessions: systemd, and a bus of D-Bus.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use agentwatch::event::UsedBy;
+use anyhow::{Context as _, Result, ensure};
+use tests::compare::{json, json_lines};
+use tests::daemon::{Daemon, PATIENCE, Shared};
+
+use crate::caused::{Folder, blame, cause_of, leave_behind};
+use crate::delegates::{until_after, until_made, wait_for_file};
+use crate::jobs::wait_for_kept_job;
+use crate::restarts::is_creation;
+
+/// Where managers are.
+const CGROUP: &str = "/sys/fs/cgroup/aw-manager";
+/// By this users' managers know that systemd runs the host.
+const BOOTED: &str = "/run/systemd/system";
+
+/// A manager of services, with a folder of its own for what it makes while it runs.
+struct Manager {
+    child: Child,
+    runtime: Folder,
+}
+
+impl Manager {
+    fn start(words: &[&str]) -> Result<Self> {
+        let runtime = Folder::new()?;
+        let program = words.first().context("no manager")?;
+        // systemd wants a cgroup of its own, below which it makes others, and a host that it runs.
+        fs::create_dir_all(CGROUP)?;
+        fs::create_dir_all(BOOTED)?;
+        let child = Command::new("sh")
+            .args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\"", CGROUP])
+            .args(words)
+            .env("XDG_RUNTIME_DIR", runtime.path(""))
+            .env("HOME", "/root")
+            .stdin(Stdio::null())
+            .spawn()
+            .with_context(|| format!("no {program}: is it installed?"))?;
+        Ok(Self { child, runtime })
+    }
+
+    /// Waits until it answers.
+    fn answers(&self, words: &[&str]) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let output = self.command(words)?.output()?;
+            if output.status.success() {
+                return Ok(());
+            }
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            ensure!(Instant::now() < deadline, "{words:?}: {}: {said}", output.status);
+            std::thread::yield_now();
+        }
+    }
+
+    fn command(&self, words: &[&str]) -> Result<Command> {
+        let (program, rest) = words.split_first().context("no program")?;
+        let mut command = Command::new(program);
+        command.args(rest).env("XDG_RUNTIME_DIR", self.runtime.path("")).stdin(Stdio::null());
+        Ok(command)
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir(BOOTED);
+    }
+}
+
+/// Runs a session that asks a manager for something.
+fn ask(daemon: &mut Daemon, manager: &Manager, words: &[&str]) -> Result<tests::session::SessionRun> {
+    let mut command = daemon.exec_as("open", words);
+    command.env("XDG_RUNTIME_DIR", manager.runtime.path(""));
+    let run = daemon.run_session(command)?;
+    ensure!(run.status.success(), "{}: {}", run.status, run.stderr);
+    Ok(run)
+}
+
+#[test]
+fn what_systemd_starts_is_of_the_session_that_asked_or_wrote_the_unit() -> Result<()> {
+    const UNIT: &str = "/root/.config/systemd/user/aw-left.service";
+    Shared::with(|daemon| {
+        let manager = Manager::start(&["/lib/systemd/systemd", "--user"])?;
+        manager.answers(&["systemctl", "--user", "list-units"])?;
+        let folder = Folder::new()?;
+        let [asked_for, left, own] = ["asked", "left", "own"].map(|name| folder.path(name));
+        // What a person asks for, which is nobody's.
+        manager.answers(&["systemd-run", "--user", "/bin/sh", "-c", &format!("> {own}")])?;
+        wait_for_file(&own)?;
+        // What a session asks for.
+        let run = format!("> {asked_for}");
+        let asked = ask(daemon, &manager, &["systemd-run", "--user", "/bin/sh", "-c", &run])?;
+        let events = until_made(daemon, &asked, &asked_for)?;
+        let (start, cause) = cause_of(&events, &asked_for, &asked)?;
+        ensure!(cause.by == UsedBy::Asked && cause.path.0.ends_with("/systemd"), "{}", json(start));
+        // What a session left, and a person starts: that another one asked for something else says less.
+        fs::create_dir_all("/root/.config/systemd/user")?;
+        let text = format!("[Service]\nType=oneshot\nExecStart=/bin/sh -c '> {left}'\n");
+        let writer = leave_behind(daemon, "open", UNIT, &text)?;
+        wait_for_kept_job(daemon.place(), &writer.session)?;
+        manager.answers(&["systemctl", "--user", "daemon-reload"])?;
+        manager.answers(&["systemctl", "--user", "start", "aw-left"])?;
+        let events = [events, writer.events.clone(), until_after(daemon)?].concat();
+        let (start, cause) = cause_of(&events, &left, &writer)?;
+        ensure!(cause.by == UsedBy::Job && cause.path.0 == UNIT && cause.seq.is_some(), "{}", json(start));
+        ensure!(!events.iter().any(|event| is_creation(event, &own)), "{}", json_lines(&events));
+        let pid = start.process.as_ref().context("no process")?.pid.to_string();
+        let said = blame(daemon.place(), &["--pid", &pid])?;
+        for part in [writer.session.as_str(), "is a job of", UNIT, "written by session"] {
+            ensure!(said.contains(part), "no `{part}` in:\n{said}");
+        }
+        fs::remove_file(UNIT)?;
+        Ok(())
+    })
+}
+
+#[test]
+fn what_a_bus_starts_is_of_the_session_that_asked() -> Result<()> {
+    Shared::with(|daemon| {
+        let folder = Folder::new()?;
+        let (mark, address) = (folder.path("mark"), format!("unix:path={}", folder.path("bus")));
+        fs::create_dir(folder.path("services"))?;
+        let service = format!("[D-BUS Service]\nName=org.agentwatch.Job\nExec=/bin/sh -c '> {mark}'\n");
+        fs::write(folder.path("services/job.service"), service)?;
+        let config = format!(
+            "<busconfig><type>session</type><listen>{address}</listen><servicedir>{}</servicedir>\
+             <policy context=\"default\"><allow send_destination=\"*\"/><allow eavesdrop=\"true\"/><allow own=\"*\"/></policy></busconfig>",
+            folder.path("services")
+        );
+        fs::write(folder.path("bus.conf"), config)?;
+        let at = format!("--config-file={}", folder.path("bus.conf"));
+        let bus = Manager::start(&["dbus-daemon", "--nofork", &at])?;
+        let to = format!("--bus={address}");
+        let send = ["dbus-send", &to, "--print-reply", "--reply-timeout=20000"];
+        let lists = ["--dest=org.freedesktop.DBus", "/", "org.freedesktop.DBus.ListNames"];
+        bus.answers(&[&send[..], &lists].concat())?;
+        let call = ["dbus-send", &to, "--dest=org.agentwatch.Job", "/", "org.agentwatch.Job.Go"];
+        let asked = ask(daemon, &bus, &call)?;
+        let events = until_made(daemon, &asked, &mark)?;
+        let (start, cause) = cause_of(&events, &mark, &asked)?;
+        ensure!(cause.by == UsedBy::Asked && cause.path.0.ends_with("/dbus-daemon"), "{}", json(start));
+        Ok(())
+    })
+}
