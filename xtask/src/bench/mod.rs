@@ -4,6 +4,7 @@
 //! found as one JSON object a line.
 
 mod audit;
+mod binding;
 mod clock;
 mod cost;
 mod large;
@@ -53,6 +54,8 @@ enum Measure {
     Cost,
     /// Instructions by the number of rules, and what a large policy takes to come into force.
     Rules,
+    /// How soon a binding intent is in force.
+    Binding,
     /// Losses under load, and memory.
     Load,
 }
@@ -61,6 +64,7 @@ enum Measure {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Found {
+    Binding(binding::Binding),
     Cost(cost::Cost),
     Large(large::Large),
     Load(load::Load),
@@ -84,6 +88,7 @@ pub fn main(args: &Args) -> Result<i32> {
     match args.guest {
         Some(Measure::Cost) => cost::measure(args.quick).map(|()| 0),
         Some(Measure::Rules) => large::measure().and_then(|()| rules::measure(args.quick)).map(|()| 0),
+        Some(Measure::Binding) => binding::measure().map(|()| 0),
         Some(Measure::Load) => {
             load::measure(args.quick).and_then(|()| memory::measure(args.quick)).map(|()| 0)
         }
@@ -94,7 +99,7 @@ pub fn main(args: &Args) -> Result<i32> {
 fn on_host(args: &Args) -> Result<()> {
     let programs = Programs::build(&[Program::Agentwatch, Program::Act, Program::Xtask])?;
     let (mut found, mut result) = (Vec::new(), Ok(()));
-    for measure in [Measure::Cost, Measure::Rules, Measure::Load] {
+    for measure in [Measure::Cost, Measure::Rules, Measure::Binding, Measure::Load] {
         if args.only.is_none_or(|only| only == measure) && result.is_ok() {
             result = in_guest(args, measure, &programs, &mut found);
         }
@@ -109,6 +114,7 @@ fn in_guest(args: &Args, measure: Measure, programs: &Programs, found: &mut Vec<
     let (name, cpus, packages): (_, _, &[&str]) = match measure {
         Measure::Cost => ("cost", 1, &["auditd"]),
         Measure::Rules => ("rules", 1, &["gcc", "libc6-dev", "make"]),
+        Measure::Binding => ("binding", 1, &[]),
         Measure::Load => ("load", 2, &[]),
     };
     let mut command: Vec<String> = ["xtask", "bench", "--guest"].map(str::to_owned).to_vec();

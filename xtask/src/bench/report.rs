@@ -1,6 +1,7 @@
 //! The tables: figures, targets, and whether each is reached.
 
 use super::Found;
+use super::binding::Binding;
 use super::cost::{Cost, OPERATIONS, Setting};
 use super::large::{Large, NUMBERS as PATTERNS, PLACES};
 use super::load::Load;
@@ -15,6 +16,8 @@ const INSIDE_TARGET: f64 = 0.1;
 const FLAT_PERCENT: f64 = 10.0;
 /// What a session held to the usual number of rules may pay, in percent of the bare operation.
 const RULES_TARGETS: [(&str, f64); 2] = [(OPEN.name, 40.0), (BUILD.name, 3.0)];
+/// Nanoseconds from the declaration of a binding intent to when it is in force.
+const BINDING_TARGET_NS: u64 = 10_000_000;
 /// What the daemon may have resident, in KiB.
 const MEMORY_TARGET_KIB: u64 = 64 * 1024;
 /// Instructions in which a large policy comes into force: two seconds of a CPU that does 4·10^9 in one.
@@ -45,6 +48,7 @@ pub fn text(kernel: &str, found: &[Found]) -> String {
     if !large.is_empty() {
         text += &large_table(&large);
     }
+    text += &binding_table(found).unwrap_or_default();
     if !loads.is_empty() {
         text += &load_table(&loads);
     }
@@ -65,6 +69,10 @@ pub fn figure(found: &Found) -> String {
         Found::Large(it) => {
             let [instructions, peak] = [it.instructions, it.peak_kib].map(|number| grouped(number as f64));
             format!("a large policy {}: {instructions} instructions, at most {peak} KiB", it.place)
+        }
+        Found::Binding(it) => {
+            let [instructions, ns] = [it.instructions, it.guest_ns].map(|number| grouped(number as f64));
+            format!("a binding intent of {} patterns: {instructions} instructions, {ns} ns", it.patterns)
         }
         Found::Load(it) => format!("{}: {} events a second, {} lost", it.name, grouped(it.rate), it.lost),
         Found::Memory(it) => format!("{}: {} KiB resident", it.when, grouped(it.rss_kib as f64)),
@@ -177,6 +185,25 @@ fn large_table(all: &[&Large]) -> String {
         }
     }
     text
+}
+
+/// How soon intents bind.
+fn binding_table(found: &[Found]) -> Option<String> {
+    let all: Vec<&Binding> = found
+        .iter()
+        .filter_map(|found| if let Found::Binding(it) = found { Some(it) } else { None })
+        .collect();
+    all.first()?;
+    let mut text =
+        "\nA binding intent is in force, by `agentwatch intent declare`: the slowest of ten\n\n".to_owned();
+    text += &row(["patterns", "instructions", "ns, with waits", "", "", "", "", ""]);
+    for one in all {
+        let [instructions, ns] = [one.instructions, one.guest_ns].map(|number| grouped(number as f64));
+        text += &row([&one.patterns.to_string(), &instructions, &ns, "", "", "", "", ""]);
+        let limit = format!("at most {} ns", grouped(BINDING_TARGET_NS as f64));
+        text += &verdict(one.guest_ns <= BINDING_TARGET_NS, &limit);
+    }
+    Some(text)
 }
 
 fn notes(costs: &[&Cost]) -> String {
@@ -349,6 +376,17 @@ mod tests {
         assert!(good.contains("10,000 networks") && !good.contains("NOT REACHED"), "{good}");
         let bad = text("6.1", &[large(PLACES[0], 9_000_000_000, 70_000)]);
         assert_eq!(bad.matches("NOT REACHED").count(), 2, "{bad}");
+    }
+
+    #[test]
+    fn binding_is_held_to_its_limit() {
+        let binding = |guest_ns| Found::Binding(Binding { patterns: 1, instructions: 1, guest_ns });
+        let text = text("6.1", &[binding(9_000_000), binding(11_000_000)]);
+        assert_eq!(
+            [text.matches("NOT REACHED").count(), text.matches("reached: ").count()],
+            [1, 1],
+            "{text}"
+        );
     }
 
     #[test]
