@@ -2,6 +2,7 @@
 //! load; what is in force is told as it is.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
@@ -293,5 +294,45 @@ fn judged_by_one_each(events: &[Event], known: &[AppliedView], never: &str, roun
     let lost: u64 = events.iter().filter_map(|event| Some(event.loss.as_ref()?.count)).sum();
     ensure!(refusals + lost >= rounds && refusals <= rounds, "{refusals} of {rounds} refusals, {lost} lost");
     ensure!(versions.len() > TURNS / 2, "too few policies judged: {versions:?}");
+    Ok(())
+}
+
+/// Gives a hook a tool call, with or without a beginning; says how it ended and what it said.
+fn hook(place: &Place, harness: &str, event: &str) -> Result<(Option<i32>, String)> {
+    let mut command = place.agentwatch(["hook", harness]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let call = r#""prompt_id":"p","tool_use_id":"t","tool_name":"Bash","tool_input":{"command":"true"}"#;
+    let told = format!(r#"{{"hook_event_name":"{event}",{call}}}"#);
+    child.stdin.take().context("no input")?.write_all(told.as_bytes())?;
+    let output = child.wait_with_output()?;
+    Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+#[test]
+fn hooks_that_the_policy_requires_stop_what_a_dead_daemon_is_not_told_of() -> Result<()> {
+    let machine = Shared::apart()?;
+    let place = Place::new()?;
+    let usual = fs::read_to_string(place.policy())?;
+    replace(&place, &format!("{usual}\nhooks:\n  required: [claude-code]\n"))?;
+    Daemon::start(&place)?.kill()?;
+    let (code, said) = hook(&place, "claude-code", "PreToolUse")?;
+    ensure!(code == Some(2) && said.contains("This was stopped"), "{code:?}: {said}");
+    let (code, said) = hook(&place, "claude-code", "PostToolUse")?;
+    ensure!(code == Some(0), "what is over is stopped: {code:?}: {said}");
+    let (code, said) = hook(&place, "codex", "PreToolUse")?;
+    ensure!(code == Some(0) && !said.contains("This was stopped"), "{code:?}: {said}");
+    let mut daemon = Daemon::start(&place)?;
+    let script = r#"printf '{"hook_event_name":"PreToolUse","prompt_id":"p","tool_use_id":"t","tool_name":"Bash","tool_input":{"command":"true"}}' | agentwatch hook claude-code"#;
+    let run = daemon.session(["bash", "-c", script])?;
+    ensure!(run.status.success(), "what is told is stopped: {}: {}", run.status, run.stderr);
+    // A policy that does not require it.
+    replace(&place, &usual)?;
+    let path = place.policy();
+    apply(&place, &path)?;
+    daemon.kill()?;
+    let (code, said) = hook(&place, "claude-code", "PreToolUse")?;
+    ensure!(code == Some(0), "{code:?}: {said}");
+    Daemon::start(&place)?.stop()?;
+    drop(machine);
     Ok(())
 }

@@ -18,6 +18,7 @@ pub mod otlp;
 mod peer;
 pub mod policy;
 mod request;
+pub mod required;
 mod routes;
 pub mod selftest;
 mod server;

@@ -37,7 +37,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use self::{losses::Losses, mark::Numbers, pipeline::Pipeline};
 use crate::{
     attribution::Attribution,
-    control::{Inbox, Server, policy::PolicyView},
+    control::{Inbox, Server, policy::PolicyView, required},
     event::Kind,
     kernel::{self, Abilities, maps::Maps, rules::RuleMaps, skips::Programs},
     log::Log,
@@ -320,6 +320,8 @@ impl Daemon {
         self.save_sessions();
         if self.detach_on_exit {
             kernel::detach();
+            // Nothing is in force any more.
+            let _ = required::remove(&self.paths.run);
         }
     }
 }

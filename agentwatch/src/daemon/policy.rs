@@ -24,6 +24,7 @@ use crate::{
     control::{
         Apply, Refusal, Reply,
         policy::{AppliedView, PolicyOrigin, PolicyView},
+        required,
         selftest::SelfTestView,
     },
     event::{
@@ -190,6 +191,16 @@ impl Loaded {
     }
 }
 
+/// Notes for hooks which of them must not fail.
+pub(super) fn require_hooks(run: &Path, policy: &Policy) -> Result<(), String> {
+    required::write(run, &policy.required_hooks).map_err(|error| {
+        let run = run.display();
+        format!(
+            "what the policy says of `hooks` is not in force, as nothing can be written to `{run}`: {error}"
+        )
+    })
+}
+
 /// Seconds since boot.
 fn now_s() -> u64 {
     boot_ns() / 1_000_000_000
@@ -343,6 +354,9 @@ impl Daemon {
             &self.wanted,
         )?;
         (self.policy, self.places, self.modes) = (policy, places, modes);
+        if let Err(error) = require_hooks(&self.paths.run, &self.policy) {
+            self.pipeline.warn_once(&error);
+        }
         self.note_needs(needs);
         if let Err(error) = configure(&mut self.maps, &table) {
             // Its rules are in force, and nothing is gained by going back.

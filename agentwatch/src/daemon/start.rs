@@ -277,6 +277,10 @@ impl Daemon {
             &wanted,
         )?;
 
+        if let Err(error) = policy::require_hooks(&options.paths.run, &policy) {
+            tracing::error!("{error}");
+        }
+
         // Before what waits in the ring is read, which may tell of the use of these.
         let kept = left_behind::put_back(&mut maps, &mut state, &options.paths.state);
         state.jobs = saved::read_jobs(&options.paths.state).unwrap_or_default();

@@ -76,6 +76,7 @@ pub fn changes(before: &Policy, after: &Policy, now_ns: u64) -> Changes {
     parts.extend(compare("resource", &facts(before, resources), &facts(after, resources)));
     parts.extend(compare("agent", &facts(before, agents), &facts(after, agents)));
     parts.extend(compare("window", &facts(before, windows), &facts(after, windows)));
+    parts.extend(compare("hooks", &facts(before, hooks), &facts(after, hooks)));
     parts.extend(compare("rule", &facts(before, rules), &facts(after, rules)));
     Changes { parts, decisions: decisions(before, after, now_ns) }
 }
@@ -167,6 +168,10 @@ fn windows(policy: &Policy) -> Vec<(&str, Vec<String>)> {
         vec![format!("from: {}", short_time(window.from_ns)), format!("to: {}", short_time(window.to_ns))]
     };
     policy.windows.iter().map(|window| (window.name.as_str(), of_window(window))).collect()
+}
+
+fn hooks(policy: &Policy) -> Vec<(&str, Vec<String>)> {
+    policy.required_hooks.iter().map(|name| (*name, vec!["required".to_owned()])).collect()
 }
 
 fn rules(policy: &Policy) -> Vec<(&str, Vec<String>)> {

@@ -1,7 +1,9 @@
 //! Every key that a policy file can have. The reader refuses all others; the schema lists the same ones.
 
 /// Of the file.
-pub const TOP: [&str; 6] = ["version", "resources", "agents", "windows", "rules", "tests"];
+pub const TOP: [&str; 7] = ["version", "resources", "agents", "windows", "rules", "hooks", "tests"];
+/// Of `hooks`.
+pub const HOOKS: [&str; 1] = ["required"];
 /// Of a resource.
 pub const RESOURCE: [&str; 5] = ["why", "owner", "environment", "connect", "files"];
 /// Of an agent.

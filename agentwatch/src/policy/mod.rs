@@ -37,8 +37,8 @@ pub use self::enforce::enforceable;
 pub use self::evaluate::{By, Decision, SCRATCH, SINKS, TERMINALS, verdict};
 pub use self::implicit::{Own, Protected, Protection, exact, literal};
 pub use self::model::{
-    Action, Agent, At, Breaker, Case, Containment, Expect, Guard, GuardSetting, MODE_UNDECLARED, Policy,
-    Resource, Rule, Trigger, Window,
+    Action, Agent, At, Breaker, Case, Containment, Expect, Guard, GuardSetting, HARNESSES, MODE_UNDECLARED,
+    Policy, Resource, Rule, Trigger, Window,
 };
 pub use self::nested::{Pairs, nested};
 pub use self::past::{Now, PastOperation, PastTarget, operations_of};

@@ -1,6 +1,6 @@
 //! A policy that was read and checked: what `evaluate` decides by, and what is compiled for the kernel.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use agentwatch_common::rules::guard;
 
@@ -17,6 +17,9 @@ pub struct At {
     pub place: Place,
 }
 
+/// What `agentwatch hook` is called by, as a policy and the command line name it: harnesses, and the relay of MCP servers.
+pub const HARNESSES: [&str; 4] = ["claude-code", "codex", "gemini", "mcp"];
+
 /// A whole policy: one file, or all files of a folder.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
@@ -30,6 +33,8 @@ pub struct Policy {
     pub windows: Vec<Window>,
     /// Rules, in the order of the files. Policies that are made of this one share them.
     pub rules: Vec<Arc<Rule>>,
+    /// Harnesses of [`HARNESSES`] that are to do nothing of which agentwatch cannot be told.
+    pub required_hooks: BTreeSet<&'static str>,
     /// The policy's own test cases.
     pub cases: Arc<[Case]>,
     /// agentwatch's own files and sockets; not of the policy, but of the daemon that it is in force in.

@@ -13,6 +13,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
 
 use crate::control::Client;
+use crate::control::required;
 use crate::control::tool::{ToolBody, ToolView};
 use crate::exit;
 use crate::output::escape::escape;
@@ -122,7 +123,7 @@ fn called(by: Harness, args: &CalledArgs, paths: &Paths) -> u8 {
     };
     let Err(error) = told else { return exit::DONE };
     eprintln!("agentwatch: {}", escape(&error.to_string()));
-    if !(args.required && is_ahead) {
+    if !(is_ahead && (args.required || required::is_required(&paths.run, by.name()))) {
         return exit::DONE;
     }
     eprintln!(

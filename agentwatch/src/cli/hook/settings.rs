@@ -27,6 +27,15 @@ impl Harness {
         }
     }
 
+    /// What a policy calls it: see [`crate::policy::HARNESSES`].
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::ClaudeCode => "claude-code",
+            Self::Codex => "codex",
+            Self::Gemini => "gemini",
+        }
+    }
+
     /// The events that are asked for, each with what it matches.
     fn events(self) -> Vec<(&'static str, Option<&'static str>)> {
         // Without a matcher Codex CLI and Gemini CLI call for every tool.

@@ -4,6 +4,7 @@ mod agents;
 mod cases;
 mod guards;
 mod helpers;
+mod hooks;
 mod matches;
 mod patterns;
 mod resources;
@@ -109,6 +110,7 @@ struct Sections<'n> {
     agents: Vec<Item<'n>>,
     windows: Vec<Item<'n>>,
     rules: Vec<(usize, &'n Node)>,
+    hooks: Vec<(usize, &'n Node)>,
     cases: Vec<(usize, &'n Node)>,
 }
 
@@ -193,6 +195,7 @@ impl<'a> Reader<'a> {
                 "agents" => self.named(value, "`agents`", &mut sections.agents),
                 "windows" => self.named(value, "`windows`", &mut sections.windows),
                 "rules" => self.listed(value, "rules", &mut sections.rules, RULES_MAX),
+                "hooks" => sections.hooks.push((self.source, value)),
                 "tests" => self.listed(value, "tests", &mut sections.cases, CASES_MAX),
                 _ => self.unknown_key(key, place, "a policy", &keys::TOP),
             }
@@ -270,7 +273,10 @@ impl<'a> Reader<'a> {
         let rules = self.rules(&sections.rules);
         let cases =
             sections.cases.iter().filter_map(|(source, node)| self.case(*source, node, &rules)).collect();
-        Policy { sources: Arc::default(), resources, agents, windows, rules, cases, own: Own::default() }
+        let required_hooks =
+            sections.hooks.iter().flat_map(|(source, node)| self.hooks(*source, node)).collect();
+        let (sources, own) = (Arc::default(), Own::default());
+        Policy { sources, resources, agents, windows, rules, required_hooks, cases, own }
     }
 
     fn at(&self, place: Place) -> At {

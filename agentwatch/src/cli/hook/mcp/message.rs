@@ -9,6 +9,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+/// JSON-RPC's code for an error of its own.
+const INTERNAL_ERROR: i32 = -32603;
 /// Where Claude Code gives servers its own id of a call, in `params._meta`.
 const HARNESS_ID: &str = "claudecode/toolUseId";
 /// Bytes of that id, and of a server's name.
@@ -153,6 +155,27 @@ impl Form {
             }
         }
     }
+}
+
+/// What a client is answered to each request of a line in the place of the server: to a call that it failed, which the model
+/// reads, and to all else of a batch an error.
+pub(super) fn refusals(line: &[u8], text: &str) -> Option<Vec<u8>> {
+    let refusal = |message: &Message<'_>| {
+        let id: Value = serde_json::from_str(message.id?.get()).ok()?;
+        let method = message.method.as_deref()?;
+        Some(if method == "tools/call" {
+            let content = json!([{"type": "text", "text": text}]);
+            json!({"jsonrpc": "2.0", "id": id, "result": {"content": content, "isError": true}})
+        } else {
+            json!({"jsonrpc": "2.0", "id": id, "error": {"code": INTERNAL_ERROR, "message": text}})
+        })
+    };
+    let mut all: Vec<Value> = messages(line).iter().filter_map(refusal).collect();
+    let is_batch = line.trim_ascii_start().starts_with(b"[");
+    let answer = if is_batch { Value::from(all) } else { all.pop()? };
+    let mut answer = serde_json::to_vec(&answer).ok()?;
+    answer.push(b'\n');
+    Some(answer)
 }
 
 /// The messages of a line: one, or a batch.

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -56,6 +56,9 @@ pub struct McpArgs {
     /// What the server is called in events, as mcp__NAME__TOOL [default: what it calls itself]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// Answer a call of a tool with an error where agentwatch cannot be told of it
+    #[arg(long)]
+    pub required: bool,
     /// The server and its arguments
     #[arg(last = true, required = true, value_name = "SERVER")]
     pub server: Vec<OsString>,
@@ -67,7 +70,9 @@ pub struct McpArgs {
 /// The server cannot be started.
 pub(super) fn run(args: &McpArgs, paths: &Paths) -> anyhow::Result<u8> {
     let (program, arguments) = args.server.split_first().ok_or(ExecError::NoCommand)?;
-    let teller = Arc::new(Teller::new(paths, args.name.as_deref(), &program.to_string_lossy()));
+    let mut teller = Teller::new(paths, args.name.as_deref(), &program.to_string_lossy());
+    teller.is_required |= args.required;
+    let teller = Arc::new(teller);
     // Before there is a server: none of them is lost.
     let signals = Signals::catch().context("cannot take signals")?;
     let mut command = Command::new(program);
@@ -78,10 +83,12 @@ pub(super) fn run(args: &McpArgs, paths: &Paths) -> anyhow::Result<u8> {
         anyhow::bail!("the server has no standard input and output");
     };
     let (over, ended) = UnixStream::pair().context("no descriptor is left")?;
-    let asking = Arc::clone(&teller);
+    // Without a buffer of its own, which would keep what is no line.
+    let client = Arc::new(Mutex::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)));
+    let (asking, asker) = (Arc::clone(&teller), Arc::clone(&client));
     // It ends with this process where the client never ends its side.
-    std::thread::spawn(move || ask(to, &asking));
-    let answering = std::thread::spawn(move || answer(from, &ended, &teller));
+    std::thread::spawn(move || ask(to, &asking, &asker));
+    let answering = std::thread::spawn(move || answer(from, &ended, &teller, &client));
     let status = signals.wait(&mut server);
     drop(over);
     // A panic of it has been printed already.
@@ -104,53 +111,57 @@ fn end_with_parent(command: &mut Command) {
     unsafe { command.pre_exec(prepare) };
 }
 
-/// Passes on what the client asks.
-fn ask(mut to: ChildStdin, teller: &Teller) {
+/// Writes to the client: whole, as two threads have something to say to it.
+fn give(client: &Mutex<File>, line: &[u8]) -> io::Result<()> {
+    client.lock().unwrap_or_else(PoisonError::into_inner).write_all(line)
+}
+
+/// Passes on what the client asks, but for what it must not ask.
+fn ask(mut to: ChildStdin, teller: &Teller, client: &Mutex<File>) {
     let mut lines = Lines::new(lines::LINE_BYTES);
     let mut chunk = vec![0; CHUNK_BYTES];
-    let mut give = |piece: Piece<'_>| match piece {
-        Piece::Line(line) => {
-            teller.asked(line);
-            to.write_all(line)
-        }
+    let mut pass_on = |piece: Piece<'_>| match piece {
+        Piece::Line(line) => match teller.asked(line) {
+            None => to.write_all(line),
+            Some(refusal) => give(client, &refusal),
+        },
+        // The server sees the end of its input.
+        Piece::Unread(_) if teller.is_required() => Err(io::ErrorKind::InvalidData.into()),
         Piece::Unread(bytes) => to.write_all(bytes),
     };
     let mut input = io::stdin().lock();
     // Where either side is gone, so is this one: the server sees the end of its input.
     while let Some(bytes) = some(|| input.read(&mut chunk)).and_then(|length| chunk.get(..length)) {
-        match lines.take(bytes, &mut give) {
+        match lines.take(bytes, &mut pass_on) {
             Ok(unread) => say(unread, "the client"),
             Err(_) => return,
         }
     }
-    let _ = lines.give_unread(&mut give);
+    let _ = lines.give_unread(&mut pass_on);
 }
 
 /// Passes on what the server answers.
-fn answer(from: ChildStdout, ended: &UnixStream, teller: &Teller) {
+fn answer(from: ChildStdout, ended: &UnixStream, teller: &Teller, client: &Mutex<File>) {
     let mut from = from;
     let mut lines = Lines::new(lines::LINE_BYTES);
     let mut chunk = vec![0; CHUNK_BYTES];
-    // Without a buffer of its own, which would keep what is no line.
-    let Ok(out) = io::stdout().as_fd().try_clone_to_owned() else { return };
-    let mut out = File::from(out);
-    let mut give = |piece: Piece<'_>| match piece {
+    let mut pass_on = |piece: Piece<'_>| match piece {
         Piece::Line(line) => match teller.answered(line) {
-            Some(new) => out.write_all(&new),
-            None => out.write_all(line),
+            Some(new) => give(client, &new),
+            None => give(client, line),
         },
-        Piece::Unread(bytes) => out.write_all(bytes),
+        Piece::Unread(bytes) => give(client, bytes),
     };
     while has_more(&from, ended)
         && let Some(bytes) = some(|| from.read(&mut chunk)).and_then(|length| chunk.get(..length))
     {
-        match lines.take(bytes, &mut give) {
+        match lines.take(bytes, &mut pass_on) {
             Ok(unread) => say(unread, "the server"),
             // Nobody reads: the server is told by its next write.
             Err(_) => return,
         }
     }
-    let _ = lines.give_unread(&mut give);
+    let _ = lines.give_unread(&mut pass_on);
 }
 
 /// How much was read; nothing at the end, and where that cannot go on.

@@ -1,13 +1,14 @@
 //! What a relay tells the daemon, and what it does where that does not answer: nothing.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::message::{self, Answer, Asked, Call};
 use crate::cli::hook::sentence;
-use crate::control::Client;
 use crate::control::tool::{ToolBody, ToolCall, ToolView, digest};
+use crate::control::{Client, required};
 use crate::output::escape::escape;
 use crate::paths::Paths;
 
@@ -20,12 +21,22 @@ const UNTOLD_MAX: usize = 256;
 /// Bytes of a request's id that go into a call's id. Of a longer one the digest does.
 const ID_BYTES: usize = 64;
 
+/// What a policy calls relays: see [`crate::policy::HARNESSES`].
+const NAME: &str = "mcp";
+/// What a client is answered where agentwatch cannot be told of a call that must not be made without.
+const STOPPED: &str = "agentwatch stopped this, since nothing may be done here that it is not told of, and it cannot be told \
+     now. Do not look for another way: tell your user, who can ask whoever is on call for agents on this host.";
+
 /// Tells of the calls of one server.
 #[derive(Debug)]
 pub(super) struct Teller {
     client: Client,
     /// What all ids of calls begin with: other relays' begin otherwise.
     prefix: String,
+    /// Where the daemon writes what a policy requires.
+    run: PathBuf,
+    /// The command line says that no call is to be made that is not told.
+    pub(super) is_required: bool,
     state: Mutex<State>,
 }
 
@@ -68,29 +79,54 @@ impl Teller {
         // Process ids come again.
         let began = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().subsec_millis();
         let prefix = format!("mcp-{}.{began}-", std::process::id());
-        Self { client: Client::new(paths), prefix, state: Mutex::new(state) }
+        let (client, run) = (Client::new(paths), paths.run.clone());
+        Self { client, prefix, run, is_required: false, state: Mutex::new(state) }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells what a line of the client asks, before the server gets it.
-    pub(super) fn asked(&self, line: &[u8]) {
+    /// Whether no call is to be made that is not told.
+    pub(super) fn is_required(&self) -> bool {
+        self.is_required || required::is_required(&self.run, NAME)
+    }
+
+    /// Tells what a line of the client asks, before the server gets it. Gives what the client is answered in its place, where
+    /// it must not get there.
+    pub(super) fn asked(&self, line: &[u8]) -> Option<Vec<u8>> {
+        let mut untold = Vec::new();
         for one in message::asked(line) {
             match one {
-                Asked::Call(call) => self.begin(&call),
+                Asked::Call(call) if self.begin(&call) => {}
+                Asked::Call(call) => untold.push(call.id),
                 Asked::Cancel(id) => drop(self.end(&id)),
             }
         }
+        if untold.is_empty() || !self.is_required() {
+            return None;
+        }
+        // None of a batch gets there, and so what was told of it is over.
+        for one in message::asked(line) {
+            if let Asked::Call(call) = one {
+                drop(self.end(&call.id));
+            }
+        }
+        message::refusals(line, STOPPED)
     }
 
-    fn begin(&self, call: &Call) {
+    /// Tells of a call; says whether that is known now.
+    fn begin(&self, call: &Call) -> bool {
         let id = self.call_id(&call.id);
+        let is_required = self.is_required();
         let (server, ended) = {
             let mut state = self.state();
+            if is_required {
+                // What is not told is not done, so it is asked each time.
+                state.quiet_until = None;
+            }
             if state.pending.len() >= PENDING_MAX || state.is_quiet() {
-                return;
+                return false;
             }
             (state.server.clone(), std::mem::take(&mut state.untold))
         };
@@ -104,14 +140,14 @@ impl Teller {
         let body = ToolBody::RelayBegin { tool, harness_id: call.harness_id.clone(), ended: ended.clone() };
         let told = self.tell(&body);
         let mut state = self.state();
-        match told {
-            Some(_) => drop(state.pending.insert(call.id.clone(), id)),
-            None => {
-                // It may have heard all the same, and would wait for the end.
-                state.untold = ended;
-                state.keep_end(id);
-            }
+        if told.is_some() {
+            state.pending.insert(call.id.clone(), id);
+            return true;
         }
+        // It may have heard all the same, and would wait for the end.
+        state.untold = ended;
+        state.keep_end(id);
+        false
     }
 
     fn call_id(&self, request: &str) -> String {
@@ -165,7 +201,7 @@ impl Teller {
         if self.state().is_quiet() {
             return None;
         }
-        let told = self.client.tool(body);
+        let (told, is_required) = (self.client.tool(body), self.is_required());
         let mut state = self.state();
         match told {
             Ok(view) => {
@@ -176,7 +212,8 @@ impl Teller {
                 // Once for as long as it lasts.
                 if state.quiet_until.is_none() {
                     eprintln!(
-                        "agentwatch: tool calls are not told for now, and go on: {}",
+                        "agentwatch: tool calls are not told for now, and {}: {}",
+                        if is_required { "are not made" } else { "go on" },
                         escape(&error.to_string())
                     );
                 }
@@ -200,7 +237,7 @@ mod tests {
         let daemon = Daemon::start(Manner::Answers);
         let teller = Teller::new(&daemon.paths, Some("toy"), "/usr/bin/toy");
         assert_eq!(teller.answered(ANSWER), None, "nobody asked");
-        teller.asked(CALL);
+        assert_eq!(teller.asked(CALL), None);
         assert_eq!(teller.answered(br#"{"id":2,"result":{"content":[]}}"#), None);
         let told = String::from_utf8(teller.answered(ANSWER).unwrap()).unwrap();
         assert!(told.contains("agentwatch refused 1 of what this tool call tried: delete /srv/db"), "{told}");
@@ -212,9 +249,30 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let paths = Paths { state: folder.path().join("s"), run: folder.path().join("r") };
         let teller = Teller::new(&paths, None, "/usr/bin/toy");
-        teller.asked(CALL);
+        assert_eq!(teller.asked(CALL), None);
         assert!(teller.state().quiet_until.is_some() && teller.state().pending.is_empty());
         assert_eq!(teller.answered(ANSWER), None);
+    }
+
+    #[test]
+    fn what_must_be_told_and_cannot_is_answered_and_not_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths { state: folder.path().join("s"), run: folder.path().into() };
+        let mut teller = Teller::new(&paths, None, "/usr/bin/toy");
+        assert_eq!(teller.asked(CALL), None);
+        required::write(folder.path(), &["mcp"].into()).unwrap();
+        for _ in 0..2 {
+            let answer: serde_json::Value = serde_json::from_slice(&teller.asked(CALL).unwrap()).unwrap();
+            assert_eq!((&answer["id"], &answer["result"]["isError"]), (&1.into(), &true.into()), "{answer}");
+        }
+        let batch = br#"[{"id":"a","method":"tools/call","params":{"name":"x"}},{"id":2,"method":"ping"},{"method":"n"}]"#;
+        let answers: serde_json::Value = serde_json::from_slice(&teller.asked(batch).unwrap()).unwrap();
+        assert_eq!(answers.as_array().unwrap().len(), 2, "{answers}");
+        assert_eq!(teller.asked(br#"{"id":1,"method":"tools/list"}"#), None, "no call");
+        required::remove(folder.path()).unwrap();
+        assert_eq!(teller.asked(CALL), None);
+        teller.is_required = true;
+        assert!(teller.asked(CALL).is_some());
     }
 
     #[test]
@@ -223,7 +281,7 @@ mod tests {
         let teller = Teller::new(&daemon.paths, None, "/usr/bin/toy");
         let began = Instant::now();
         for _ in 0..10 {
-            teller.asked(CALL);
+            assert_eq!(teller.asked(CALL), None);
         }
         assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     }
