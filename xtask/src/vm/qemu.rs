@@ -110,10 +110,14 @@ impl Machine<'_> {
         }
         command.arg("-kernel").arg(self.kernel).arg("-initrd").arg(self.initramfs);
         // An oops ends the guest: a test must not go on with a damaged kernel.
-        command.args([
-            "-append",
-            "console=ttyS0 quiet panic=-1 oops=panic mitigations=off random.trust_cpu=on no_timer_check",
-        ]);
+        let mut kernel =
+            "console=ttyS0 quiet panic=-1 oops=panic mitigations=off random.trust_cpu=on no_timer_check"
+                .to_owned();
+        if self.icount {
+            // Where a program lies in its address space says how many page tables a fork copies: 2 % more or less.
+            kernel.push_str(" norandmaps");
+        }
+        command.arg("-append").arg(kernel);
         command.arg("-chardev").arg(format!("file,id=console,path={}", escaped(self.console)));
         command.args([
             "-serial",
