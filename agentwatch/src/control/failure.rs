@@ -49,7 +49,9 @@ pub enum Failure {
     NotTraces,
     #[error("spans are taken as `application/x-protobuf` or `application/json`")]
     BadType,
-    #[error("spans are taken as they are: switch compression off by `OTEL_EXPORTER_OTLP_COMPRESSION=none`")]
+    #[error(
+        "spans are taken as they are, or packed by gzip: set `OTEL_EXPORTER_OTLP_COMPRESSION` to `none` or `gzip`"
+    )]
     Encoded,
     #[error("this is no ExportTraceServiceRequest: {0}")]
     BadSpans(String),

@@ -20,7 +20,7 @@ use super::limits;
 use super::request::{self, Caller, Refusal};
 use super::service::{Call, read};
 use super::tcp::{self, Holder};
-use crate::otlp::{self, Export, Form, Refused};
+use crate::otlp::{self, Export, Form, Packed, Refused};
 
 /// The only path.
 const TRACES: &str = "/v1/traces";
@@ -71,9 +71,7 @@ impl Call {
             return Err(Failure::OtherMethod(Method::POST));
         }
         let form = form(&parts.headers).ok_or(Failure::BadType)?;
-        if parts.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-            return Err(Failure::Encoded);
-        }
+        let is_packed = is_packed(&parts.headers)?;
         let claimed = parts.headers.get(CONTENT_LENGTH).and_then(|bytes| bytes.to_str().ok()?.parse().ok());
         if claimed.is_some_and(|bytes: u64| bytes > limits::SPANS_BYTES as u64) {
             return Err(Failure::TooLarge(limits::SPANS_BYTES));
@@ -89,7 +87,7 @@ impl Call {
         };
         let body = read(body, claimed, limits::SPANS_BYTES).await?;
         self.has_asked();
-        let export = self.decode(body, form).await?;
+        let export = self.decode(body, is_packed, form).await?;
         let count = export.spans.len().max(1);
         if !self.shared.spans.borrow_mut().allows(session, count, Instant::now()) {
             return Err(Failure::TooManySpans);
@@ -122,8 +120,12 @@ impl Call {
         }
     }
 
-    async fn decode(&self, body: Bytes, form: Form) -> Result<Export, Failure> {
-        self.aside(move || otlp::read(&body, form)).await?.map_err(Failure::BadSpans)
+    async fn decode(&self, body: Bytes, is_packed: bool, form: Form) -> Result<Export, Failure> {
+        let decode = move || {
+            let body = if is_packed { unpack(&body)?.into() } else { body };
+            otlp::read(&body, form).map_err(Failure::BadSpans)
+        };
+        self.aside(decode).await?
     }
 
     /// Does something on another thread, one after the other.
@@ -151,6 +153,23 @@ fn speaker(holders: &[Holder]) -> Option<&Holder> {
 async fn discard(body: &mut Incoming) {
     let mut rest = Limited::new(body, limits::SPANS_BYTES);
     while matches!(rest.frame().await, Some(Ok(_))) {}
+}
+
+/// Whether a body is packed by gzip, which all receivers of OTLP take.
+fn is_packed(headers: &HeaderMap) -> Result<bool, Failure> {
+    let Some(encoding) = headers.get(CONTENT_ENCODING) else { return Ok(false) };
+    match encoding.to_str().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+        "identity" => Ok(false),
+        "gzip" | "x-gzip" => Ok(true),
+        _ => Err(Failure::Encoded),
+    }
+}
+
+fn unpack(body: &[u8]) -> Result<Vec<u8>, Failure> {
+    otlp::unpack(body, limits::SPANS_BYTES).map_err(|error| match error {
+        Packed::TooLarge => Failure::TooLarge(limits::SPANS_BYTES),
+        Packed::Broken(why) => Failure::BadSpans(why.to_string()),
+    })
 }
 
 fn form(headers: &HeaderMap) -> Option<Form> {

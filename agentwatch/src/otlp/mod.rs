@@ -6,6 +6,7 @@
 
 mod answer;
 mod json;
+mod packed;
 mod proto;
 mod span;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod tests;
 mod wire;
 
 pub use self::answer::{failed, taken};
+pub use self::packed::{Packed, unpack};
 pub use self::span::ToolSpan;
 use self::span::{Raw, Unfit};
 use crate::calls::beginning;

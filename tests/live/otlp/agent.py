@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.request
 
+from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -27,7 +28,7 @@ class Exporter(OTLPSpanExporter):
         return result
 
 
-exporter = Exporter(endpoint=ENDPOINT)
+exporter = Exporter(endpoint=ENDPOINT, compression=Compression.Gzip)
 provider = TracerProvider()
 # All at once, at the end.
 provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=3_600_000))

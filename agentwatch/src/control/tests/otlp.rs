@@ -88,10 +88,10 @@ fn what_is_no_span_is_refused_in_the_form_of_the_request() {
         ("POST /v1/traces", "x: y", 415, Some(12), "application/json"),
         (
             "POST /v1/traces",
-            "content-type: application/json\r\ncontent-encoding: gzip",
+            "content-type: application/json\r\ncontent-encoding: br",
             415,
             Some(12),
-            "OTEL_EXPORTER_OTLP_COMPRESSION=none",
+            "`none` or `gzip`",
         ),
     ] {
         let found = send(&daemon, line, header, b"");
