@@ -284,6 +284,10 @@ fn what_a_command_is_for_is_declared_before_it_begins() -> Result<()> {
         };
         let run = exec(daemon, &file("task.yaml"))?;
         ensure!(run.status.success(), "{}", run.stderr);
+        // By what became its first process: a tool of the agent would be another one.
+        let declared = run.of_kind(Kind::IntentDeclared).next().context("nothing was declared")?;
+        let reason = declared.reason.as_deref().unwrap_or_default();
+        ensure!(reason.starts_with("declared by harness"), "{}", json_lines([declared]));
         let of = |name: &str| {
             let path = file(name).to_string_lossy().into_owned();
             run.own().find(|event| is_creation(event, &path)).map(|event| stands(event).0)

@@ -72,7 +72,9 @@ impl IntentTool {
 pub enum DeclaredBy {
     /// Root, or the daemon's own user, from outside all sessions.
     Operator,
-    /// A process of the session.
+    /// The session's first process: what the agent runs in.
+    Harness,
+    /// Another process of the session, so perhaps what a tool of the agent started.
     Agent,
 }
 
@@ -82,6 +84,7 @@ impl DeclaredBy {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Operator => "operator",
+            Self::Harness => "harness",
             Self::Agent => "agent",
         }
     }

@@ -84,8 +84,8 @@ impl Daemon {
         now: u64,
     ) -> Result<IntentView, Refusal> {
         let now_ns = self.state.host.unix_ns(now);
-        let by = if own.is_none() && caller.by_control { DeclaredBy::Operator } else { DeclaredBy::Agent };
-        if body.binding && by == DeclaredBy::Agent {
+        let by = self.declarer(caller, own);
+        if body.binding && by != DeclaredBy::Operator {
             return Err(Refusal::NotBinding);
         }
         let session = self.session_for(body.session.as_deref(), caller, own)?;
@@ -125,6 +125,19 @@ impl Daemon {
             self.bind(&declared, now)?;
         }
         Ok(declared.view(&session.1, now_ns))
+    }
+
+    /// Who a caller counts as. A session's first process is what its agent runs in: what the model has it start is another one.
+    fn declarer(&self, caller: &Caller, own: Option<u64>) -> DeclaredBy {
+        let Some(session) = own.and_then(|own| self.state.sessions.get(own)) else {
+            return if caller.by_control { DeclaredBy::Operator } else { DeclaredBy::Agent };
+        };
+        let pid = caller.pid.filter(|&pid| pid == session.began.root_pid);
+        let process = pid.and_then(|pid| self.state.processes.living(pid));
+        // Its number can be another's by now.
+        let is_first =
+            process.is_some_and(|one| self.state.host.unix_ns(one.start_ns) <= session.began.since_ns);
+        if is_first { DeclaredBy::Harness } else { DeclaredBy::Agent }
     }
 
     /// The session that a caller may declare for: its own, or as an operator the one that it names.
@@ -202,8 +215,7 @@ impl Daemon {
         let closed = self.state.intents.close(id, now_ns).map(|one| one.view(&before.session, now_ns));
         let view = closed.ok_or_else(|| Refusal::NoSuchIntent(id.to_owned()))?;
         if before.state == IntentState::InForce {
-            let who = if own.is_some() { DeclaredBy::Agent } else { DeclaredBy::Operator };
-            let reason = format!("closed by {}", who.word());
+            let reason = format!("closed by {}", self.declarer(caller, own).word());
             self.tell_intent(Kind::IntentClosed, &view.session, Some(&view.id), reason, now);
         }
         Ok(view)
@@ -217,6 +229,7 @@ impl Daemon {
         caller: &Caller,
         now: u64,
     ) -> Result<IntentView, Refusal> {
+        let by = self.declarer(caller, self.session_of(caller));
         let own = self.session_of(caller).map(|own| self.session_id(own));
         let before = self.intent_view(id, now)?;
         if let Some(own) = own.as_ref().filter(|own| **own != before.session) {
@@ -226,7 +239,6 @@ impl Daemon {
             let problem = format!("a note has at most {NOTE_CHARS_MAX} characters: say where the rest is");
             return Err(Refusal::BadIntent(problem));
         }
-        let by = if own.is_some() { DeclaredBy::Agent } else { DeclaredBy::Operator };
         let found = if body.passed { Check::Passed } else { Check::Failed };
         let note = body.note.as_deref().map(|note| format!(": {note}")).unwrap_or_default();
         let reason = format!("{}, by {}{note}", found.name(), by.word());
