@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use agentwatch::event::{Event, How, Kind};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
-use tests::claude;
+use tests::agents::claude;
 use tests::compare::{all_attributed, json};
 use tests::daemon::Shared;
 use tests::model_server::{ModelServer, Script, ToolCall, Turn, read_record};
 use tests::session::{SessionRun, work_dir};
 
-/// Where the guest has what [`claude::install`] made.
-pub const SHARED: &str = "/share/claude";
+/// Where the guest has what [`tests::agents::install`] made.
+pub const SHARED: &str = "/share/agents";
 
 fn call(name: &str, input: serde_json::Value) -> ToolCall {
     ToolCall { name: name.to_owned(), input }
@@ -52,7 +52,7 @@ fn everything_that_claude_code_does_is_its_sessions() -> Result<()> {
     let program = claude::program(Path::new(SHARED));
     ensure!(
         program.is_file(),
-        "no Claude Code at `{}`: share what `aw-claude DIR` installs",
+        "no Claude Code at `{}`: share what `aw-agents DIR` installs",
         program.display()
     );
     Shared::with(|daemon| {

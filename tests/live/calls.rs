@@ -6,7 +6,7 @@ use std::path::Path;
 use agentwatch::event::{Alignment, CallBy, Event, Kind, Op, ToolCallRef, Verdict};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
-use tests::claude;
+use tests::agents::claude;
 use tests::compare::{json, json_lines};
 use tests::daemon::{Daemon, Shared};
 use tests::model_server::{ModelServer, Script, ToolCall, Turn, tool_use_id, tool_use_id_of};
@@ -81,7 +81,7 @@ fn run(daemon: &mut Daemon, dir: &Path, record: &Path) -> Result<SessionRun> {
 }
 
 /// The call of the event that made a file or folder, and how that is known.
-fn call_of(run: &SessionRun, path: &Path) -> Result<ToolCallRef> {
+pub fn call_of(run: &SessionRun, path: &Path) -> Result<ToolCallRef> {
     let path = path.to_string_lossy();
     let made = |event: &&Event| {
         let file = event.file.as_ref();

@@ -21,6 +21,7 @@ mod failures;
 mod files;
 mod guards;
 mod handed;
+mod harnesses;
 mod intents;
 mod jobs;
 mod load;

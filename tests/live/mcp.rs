@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use agentwatch::event::{CallBy, Event, Kind, Verdict};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use tests::claude;
+use tests::agents::claude;
 use tests::compare::{json, json_lines};
 use tests::daemon::Shared;
 use tests::model_server::{ModelServer, Script, ToolCall, Turn, tool_use_id};

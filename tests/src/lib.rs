@@ -1,9 +1,9 @@
-//! What the live tests need: a scripted actor, a scripted model server, a real agent, and the daemon's harness.
+//! What the live tests need: a scripted actor, a scripted model server, real agents, and the daemon's harness.
 
 pub mod act;
+pub mod agents;
 #[cfg(test)]
 mod catalogue;
-pub mod claude;
 pub mod compare;
 pub mod daemon;
 pub mod dns;

@@ -22,8 +22,8 @@ pub enum Program {
     Act,
     /// The scripted model server.
     Model,
-    /// What installs the real agent.
-    Claude,
+    /// What installs the real agents.
+    Agents,
     /// The live tests, with libtest's command line.
     Live,
     /// This program, for what it does in a guest.
@@ -38,7 +38,7 @@ impl Program {
             Self::Agentwatch => "agentwatch",
             Self::Act => "aw-act",
             Self::Model => "aw-model",
-            Self::Claude => "aw-claude",
+            Self::Agents => "aw-agents",
             Self::Live => "live",
             Self::Xtask => "xtask",
         }
@@ -47,7 +47,7 @@ impl Program {
     const fn package(self) -> &'static str {
         match self {
             Self::Agentwatch => "agentwatch",
-            Self::Act | Self::Model | Self::Claude | Self::Live => "tests",
+            Self::Act | Self::Model | Self::Agents | Self::Live => "tests",
             Self::Xtask => "xtask",
         }
     }

@@ -164,11 +164,30 @@ impl Calls {
         id
     }
 
-    /// The agent says that it is done with what it was asked: what was seen since.
+    /// The agent, or a sub-agent, says that it is done with what it was asked.
     #[must_use]
     pub fn done(&self, session: u64) -> (Option<Arc<str>>, Tally) {
         let prompt = self.by_session.get(&session).map(|of| &of.prompt);
         prompt.map_or_else(Default::default, |prompt| (prompt.id.clone(), prompt.seen.clone()))
+    }
+
+    /// Ends the agent's own calls for a prompt, or else for the latest one, whose end was not told: some harnesses tell none
+    /// of what failed. Not those of sub-agents, which may go on.
+    pub fn end_untold(&mut self, session: u64, prompt: Option<&str>, now_ns: u64) -> Vec<Ended> {
+        let Some(of) = self.by_session.get_mut(&session) else { return Vec::new() };
+        let prompt = prompt.map(short).or_else(|| of.prompt.id.clone());
+        let is_over = |call: &&mut Call| {
+            let whose = &call.whose;
+            whose.prompt == prompt
+                && whose.parent.is_none()
+                && call.ended_ns.is_none()
+                && call.served.is_none()
+        };
+        let end = |call: &mut Call| {
+            call.ended_ns = Some(now_ns);
+            call.ended()
+        };
+        of.calls.iter_mut().filter(is_over).map(end).collect()
     }
 
     /// A call begins. One of the same id takes the place of the one before.

@@ -56,6 +56,25 @@ fn calls_at_once_are_told_apart_by_what_they_were_told() {
 }
 
 #[test]
+fn what_nobody_ended_is_over_with_its_prompt() {
+    let mut calls = Calls::default();
+    calls.begin(SESSION, HARNESS, &shell("told", "make"), 10);
+    calls.begin(SESSION, HARNESS, &shell("untold", "false"), 10);
+    calls.end(SESSION, &end("told"), 11).unwrap();
+    let later = Begin { prompt_id: Some("p-2".into()), ..shell("later", "make") };
+    calls.begin(SESSION, HARNESS, &later, 12);
+    let mut over = |prompt: Option<&str>| {
+        let over = calls.end_untold(SESSION, prompt, 13);
+        over.iter().map(|one| one.whose.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(over(Some("p-0")), Vec::<String>::new());
+    assert_eq!(over(Some("p-1")), ["untold"]);
+    assert_eq!(over(None), ["later"], "of the latest prompt where none is named");
+    assert_eq!(over(None), Vec::<String>::new());
+    assert_eq!(calls.end_untold(SESSION + 1, None, 13), []);
+}
+
+#[test]
 fn an_id_that_is_cut_is_found_again() {
     let (mut calls, id) = (Calls::default(), "x".repeat(NAME_BYTES + 1));
     calls.begin(SESSION, HARNESS, &shell(&id, "make"), 10);

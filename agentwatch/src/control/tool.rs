@@ -30,6 +30,9 @@ pub enum ToolBody {
         /// The harness's id of the sub-agent that is done. Without, the agent itself.
         #[serde(default)]
         subagent: Option<String>,
+        /// Id of the prompt that it is done with, where the harness gives one.
+        #[serde(default)]
+        prompt_id: Option<String>,
     },
     /// The harness's own session is over.
     Over {},

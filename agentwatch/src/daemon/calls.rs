@@ -47,7 +47,12 @@ impl Daemon {
             ToolBody::Prompt { prompt_id, text } => self.prompt_given(harness, prompt_id.as_deref(), text),
             ToolBody::Begin(begin) => self.tool_begins(harness, begin),
             ToolBody::End(end) => return Ok(self.tool_ends(harness, end)),
-            ToolBody::Done { text, subagent } => self.agent_is_done(harness, text.as_deref(), subagent),
+            ToolBody::Done { text, subagent, prompt_id } => {
+                if subagent.is_none() {
+                    self.end_untold(harness, prompt_id.as_deref());
+                }
+                self.agent_is_done(harness, text.as_deref(), subagent);
+            }
             ToolBody::RelayBegin { tool, harness_id, ended } => {
                 self.relay_begin(harness, caller, tool, harness_id.as_deref(), &ended);
             }
@@ -98,6 +103,13 @@ impl Daemon {
         event.outcome = Some(ended.seen.outcome(end.reported, end.output.as_deref()));
         event.reason = Some(ended.seen.sentence(end.reported, ended.writes));
         self.log.append(&mut event);
+    }
+
+    fn end_untold(&mut self, harness: Harness, prompt: Option<&str>) {
+        let now_ns = self.state.host.unix_ns(harness.now);
+        for ended in self.state.calls.end_untold(harness.session, prompt, now_ns) {
+            self.tell_end(harness, &ended, &End::default());
+        }
     }
 
     fn agent_is_done(&mut self, harness: Harness, text: Option<&str>, subagent: Option<String>) {

@@ -1,11 +1,15 @@
-//! A scripted model server: plays Anthropic's Messages API on loopback, so that a real agent works offline.
+//! A scripted model server: plays Anthropic's Messages API, OpenAI's Responses API and the Gemini API on loopback, so that real
+//! agents work offline.
 //!
 //! A [`Script`] lists the assistant's turns, and those of sub-agents. Which turn a request gets follows from the request alone (how
 //! many turns of the assistant it already carries), so that a client that tries again gets the same answer.
 //! What clients asked, with the results of the tools they ran, goes to a record file, one JSON object a line.
 
 mod answer;
+mod anthropic;
+mod gemini;
 mod http;
+mod openai;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -99,6 +103,12 @@ pub struct Recorded {
     pub texts: Vec<String>,
 }
 
+impl Recorded {
+    fn of(request: &http::Request) -> Self {
+        Self { method: request.method.clone(), path: request.path.clone(), ..Self::default() }
+    }
+}
+
 /// What a tool gave.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolResult {
@@ -149,7 +159,7 @@ impl ModelServer {
         self.address
     }
 
-    /// What `ANTHROPIC_BASE_URL` must be.
+    /// Where the APIs begin: what `ANTHROPIC_BASE_URL` must be.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)

@@ -45,7 +45,7 @@ pub fn ensure_debian() -> Result<()> {
     ensure_none(missing_for_debian)
 }
 
-/// Installs npm, which the real agent of the live tests comes by.
+/// Installs npm, which the real agents of the live tests come by.
 ///
 /// # Errors
 /// As [`ensure`].

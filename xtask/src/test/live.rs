@@ -27,16 +27,16 @@ code=$?
 [ $code = 0 ] || dmesg > /out/dmesg.txt
 exit $code"#;
 
-/// Installs the real agent of the live tests into the cache, unless it is there.
+/// Installs the real agents of the live tests into the cache, unless they are there.
 ///
 /// # Errors
-/// If npm cannot be had, or does not bring it.
-pub fn install_agent(programs: Option<&Programs>) -> Result<()> {
-    let programs = programs.context("the program that installs it was not built")?;
+/// If npm cannot be had, or does not bring them.
+pub fn install_agents(programs: Option<&Programs>) -> Result<()> {
+    let programs = programs.context("the program that installs them was not built")?;
     setup::packages::ensure_npm()?;
-    let installer = programs.folder().join(Program::Claude.name());
+    let installer = programs.folder().join(Program::Agents.name());
     let installer = installer.to_str().context("the folder that cargo builds into is not UTF-8")?;
-    cmd::retry("installing the real agent", || cmd::watched(cmd::command(installer)?.arg(agent()?)))
+    cmd::retry("installing the real agents", || cmd::watched(cmd::command(installer)?.arg(agents()?)))
 }
 
 /// What the tests need in a guest beside the usual packages: a server that agents are kept away from, and what runs what
@@ -46,9 +46,9 @@ pub fn packages() -> Vec<String> {
     ["postgresql", "cron", "at", "tmux", "systemd", "dbus"].map(str::to_owned).to_vec()
 }
 
-/// The folder of the real agent: guests see it as `/share/claude`.
-fn agent() -> Result<PathBuf> {
-    Ok(paths::cache()?.join("claude"))
+/// The folder of the real agents: guests see it as `/share/agents`.
+fn agents() -> Result<PathBuf> {
+    Ok(paths::cache()?.join("agents"))
 }
 
 /// Runs the live tests on every kernel, some kernels at a time.
@@ -104,7 +104,7 @@ fn boot(args: &Args, kernel: &str, programs: &Programs, seen: &Shared, out: &Pat
         memory_mb: MEMORY_MB,
         packages: packages(),
         // Without them the tests that need them fail, and the others run.
-        shares: [agent()?, setup::python::otel()?].into_iter().filter(|folder| folder.is_dir()).collect(),
+        shares: [agents()?, setup::python::otel()?].into_iter().filter(|folder| folder.is_dir()).collect(),
         out: Some(out.to_path_buf()),
         command,
         timeout: Duration::from_secs(args.timeout),

@@ -37,7 +37,7 @@ pub struct Args {
 
 /// What the guests have on PATH.
 const PROGRAMS: [Program; 5] =
-    [Program::Agentwatch, Program::Act, Program::Model, Program::Claude, Program::Live];
+    [Program::Agentwatch, Program::Act, Program::Model, Program::Agents, Program::Live];
 
 /// How many tests ended how.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +111,7 @@ pub fn main(args: &Args) -> Result<i32> {
             programs = Some(Programs::build(&PROGRAMS)?);
             Ok(())
         }));
-        parts.push(Part::check("the real agent", || live::install_agent(programs.as_ref())));
+        parts.push(Part::check("the real agents", || live::install_agents(programs.as_ref())));
         parts.push(Part::check("OpenTelemetry's SDK", || setup::python::ensure_otel().map(drop)));
         parts.push(Part::check("kernels and images", || {
             images.join().unwrap_or_else(|_| Err(anyhow!("their preparation panicked; its message is above")))

@@ -22,7 +22,7 @@ const KEYS: [&str; 7] = ["command", "file_path", "notebook_path", "path", "url",
 /// Characters of each that are told, and of prompts.
 pub(super) const INPUT_CHARS: usize = 8_192;
 /// Characters of what a tool gave, and of what the agent said last, that are told.
-const OUTPUT_CHARS: usize = 1_024;
+pub(super) const OUTPUT_CHARS: usize = 1_024;
 
 /// What to tell of it; nothing where that is nothing. As version 2.1.329 gives it.
 pub(super) fn body(input: &Value) -> Option<ToolBody> {
@@ -57,7 +57,7 @@ pub(super) fn body(input: &Value) -> Option<ToolBody> {
         }
         "Stop" | "SubagentStop" => {
             let text = text("last_assistant_message").map(|text| beginning(&text, OUTPUT_CHARS));
-            Some(ToolBody::Done { text, subagent })
+            Some(ToolBody::Done { text, subagent, prompt_id })
         }
         "SessionEnd" => Some(ToolBody::Over {}),
         _ => None,
@@ -124,7 +124,10 @@ mod tests {
         let told = Begin { tool, prompt_id: Some("p-1".into()), subagent: Some("a6d9".into()) };
         assert_eq!(body(&begin), Some(ToolBody::Begin(told)));
         let stop = json!({"hook_event_name": "Stop", "last_assistant_message": "all done"});
-        assert_eq!(body(&stop), Some(ToolBody::Done { text: Some("all done".into()), subagent: None }));
+        assert_eq!(
+            body(&stop),
+            Some(ToolBody::Done { text: Some("all done".into()), subagent: None, prompt_id: None })
+        );
         assert_eq!(
             body(&json!({"hook_event_name": "SessionEnd", "reason": "other"})),
             Some(ToolBody::Over {})

@@ -1,7 +1,7 @@
 //! What Gemini CLI gives its hooks, and what it takes from them.
 //!
 //! By its documentation (<https://geminicli.com/docs/hooks/reference>), as of version 0.26, the first that runs hooks without
-//! being told to. It gives calls no id: both hooks of a call make one of the session, the tool and its input, and the daemon
+//! being told to; tried with version 0.61. It gives calls no id: both hooks of a call make one of the session, the tool and its input, and the daemon
 //! counts those that are alike. Of two that are alike at once, the end of one can so be taken for that of the other.
 
 use std::path::Path;
@@ -10,10 +10,10 @@ use serde_json::{Map, Value, json};
 
 use super::{claude_code, sentence};
 use crate::calls::beginning;
-use crate::control::tool::{Begin, End, ToolBody, ToolCall, ToolView, digest};
+use crate::control::tool::{Begin, End, Reported, ToolBody, ToolCall, ToolView, digest};
 
 /// The events that are asked for.
-pub(super) const EVENTS: [&str; 3] = ["BeforeAgent", "BeforeTool", "AfterTool"];
+pub(super) const EVENTS: [&str; 5] = ["BeforeAgent", "BeforeTool", "AfterTool", "AfterAgent", "SessionEnd"];
 
 /// Keys of inputs that hold files, which need not be whole paths.
 const PATHS: [&str; 4] = ["file_path", "absolute_path", "path", "dir_path"];
@@ -42,9 +42,30 @@ pub(super) fn body(input: &Value) -> Option<ToolBody> {
             };
             Some(ToolBody::Begin(Begin { tool, ..Begin::default() }))
         }
-        "AfterTool" => Some(ToolBody::End(End { id: of_call(), ..End::default() })),
+        "AfterTool" => {
+            let (reported, output) = result(input.get("tool_response"));
+            Some(ToolBody::End(End { id: of_call(), reported, output, subagent: None }))
+        }
+        "AfterAgent" => {
+            let text = input.get("prompt_response").and_then(Value::as_str);
+            let text = text.map(|text| beginning(text, claude_code::OUTPUT_CHARS));
+            Some(ToolBody::Done { text, subagent: None, prompt_id: None })
+        }
+        "SessionEnd" => Some(ToolBody::Over {}),
         _ => None,
     }
+}
+
+/// Whether a tool worked, and what it gave to the model. A command that failed says so in a line of that.
+fn result(response: Option<&Value>) -> (Option<Reported>, Option<String>) {
+    let Some(response) = response else { return (None, None) };
+    let output = response.get("llmContent").and_then(Value::as_str);
+    let failed = response.get("error").is_some_and(|error| !error.is_null())
+        || output.is_some_and(|output| {
+            output.lines().any(|line| line.starts_with("Exit Code: ") && line != "Exit Code: 0")
+        });
+    let reported = if failed { Reported::Failure } else { Reported::Success };
+    (Some(reported), output.map(|output| beginning(output, claude_code::OUTPUT_CHARS)))
 }
 
 fn told(input: &Value) -> Map<String, Value> {
@@ -94,7 +115,12 @@ mod tests {
         let mut end = input("AfterTool", &call);
         end["timestamp"] = json!("2026-05-04T08:00:01.000Z");
         end["tool_response"] = json!({"llmContent": "done"});
-        let told = Some(ToolBody::End(End { id: tool.id, ..End::default() }));
+        let told = Some(ToolBody::End(End {
+            id: tool.id,
+            reported: Some(Reported::Success),
+            output: Some("done".into()),
+            subagent: None,
+        }));
         assert_eq!(body(&end), told);
         end["tool_input"]["content"] = json!("y");
         assert_ne!(body(&end), told);
@@ -102,7 +128,24 @@ mod tests {
             |time: &str| body(&input("BeforeAgent", &json!({"prompt": "tidy up", "timestamp": time})));
         assert!(matches!(prompt("1"), Some(ToolBody::Prompt { prompt_id: Some(_), text: Some(_) })));
         assert_ne!(prompt("1"), prompt("2"));
-        assert_eq!(body(&input("AfterAgent", &json!({}))), None);
+        let done = ToolBody::Done { text: Some("all done".into()), subagent: None, prompt_id: None };
+        assert_eq!(body(&input("AfterAgent", &json!({"prompt_response": "all done"}))), Some(done));
+        assert_eq!(body(&input("SessionEnd", &json!({"reason": "exit"}))), Some(ToolBody::Over {}));
+        assert_eq!(body(&input("BeforeModel", &json!({}))), None);
+    }
+
+    #[test]
+    fn how_a_call_ended_is_told() {
+        let failed = json!({"llmContent": "Output: (empty)\nExit Code: 3\nProcess Group PGID: 9951", "returnDisplay": ""});
+        assert_eq!(result(Some(&failed)).0, Some(Reported::Failure));
+        let error =
+            json!({"llmContent": "no", "error": {"message": "no", "type": "edit_no_occurrence_found"}});
+        assert_eq!(result(Some(&error)), (Some(Reported::Failure), Some("no".into())));
+        assert_eq!(
+            result(Some(&json!({"llmContent": [{"text": "parts"}]}))),
+            (Some(Reported::Success), None)
+        );
+        assert_eq!(result(None), (None, None));
     }
 
     #[test]

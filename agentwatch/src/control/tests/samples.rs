@@ -255,7 +255,7 @@ fn tool_request() -> Value {
         ToolBody::Prompt { prompt_id: prompt_id.clone(), text: Some("tidy up".into()) },
         ToolBody::Begin(Begin { tool: tool_call(), prompt_id, subagent: None }),
         ToolBody::End(end),
-        ToolBody::Done { text: Some("all done".into()), subagent: None },
+        ToolBody::Done { text: Some("all done".into()), subagent: None, prompt_id: Some("p-1".into()) },
         ToolBody::Over {},
         ToolBody::RelayBegin {
             tool: tool_call(),
