@@ -157,6 +157,8 @@ pub mod asked_flag {
     pub const MADE: u16 = 2;
     /// Who heard it does one thing after the other.
     pub const IN_TURN: u16 = 4;
+    /// Nobody asks it but by a socket with a name: what comes by others are answers.
+    pub const BY_NAME: u16 = 8;
 }
 
 /// What makes a key of the map `SOURCES` of a name: of interpreters the letters up to the first digit or dot, of files what
@@ -179,10 +181,12 @@ pub mod source {
     /// Value of a program that starts others for whoever asks it by a Unix socket, and does one thing after the other: what
     /// it does is for whom it heard last.
     pub const DELEGATE: u32 = 5;
-    /// Value of one that does several things at once.
+    /// Value of one that does several things at once, and is asked by its own sockets alone.
     pub const ENGINE: u32 = 6;
     /// Value of a program that has a shell run the lines of tables: a cron.
     pub const CRON: u32 = 7;
+    /// Value of one that does several things at once, and is asked over a bus as well, of which it is a client.
+    pub const ON_BUS: u32 = 8;
 
     /// The key with one more byte (FNV-1a). That two names share one has no consequence but a wrong `caused`.
     #[inline(always)]

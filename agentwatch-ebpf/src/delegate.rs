@@ -142,18 +142,22 @@ const RESULT: usize = 4;
 #[inline(always)]
 fn hear(pid: u32, said: &AskedEntry, now_ns: u64) {
     let task = current_task();
-    let in_turn = match cause::kind_of_program(task) {
-        source::DELEGATE => asked_flag::IN_TURN,
-        source::ENGINE => 0,
+    let way = match cause::kind_of_program(task) {
+        source::DELEGATE => asked_flag::IN_TURN | asked_flag::BY_NAME,
+        source::ENGINE => asked_flag::BY_NAME,
+        source::ON_BUS => 0,
         _ => return,
     };
     let start_ns = process_start(task);
-    let others = match heard(pid, start_ns, now_ns) {
-        Some(before) if before.session == said.session => before.flags & asked_flag::OTHERS,
-        Some(_) => asked_flag::OTHERS,
-        None => 0,
+    let (others, hops) = match heard(pid, start_ns, now_ns) {
+        // What comes back of what was passed on is no further away.
+        Some(before) if before.session == said.session => {
+            (before.flags & asked_flag::OTHERS, before.hops.min(said.hops))
+        }
+        Some(_) => (asked_flag::OTHERS, said.hops),
+        None => (0, said.hops),
     };
-    let entry = AskedEntry { start_ns, flags: said.flags | others | in_turn, ..*said };
+    let entry = AskedEntry { start_ns, hops, flags: said.flags | others | way, ..*said };
     let _ = HEARD.insert(pid, entry, ANY);
 }
 
@@ -165,11 +169,13 @@ fn hear_others(pid: u32, sk: Address) {
     let flags = unsafe { &raw mut (*entry).flags };
     // SAFETY: as above.
     let before = unsafe { flags.read_volatile() };
+    if before & asked_flag::BY_NAME != 0 && pointer(sk, offset!(unix_sock_addr)).is_null() {
+        return;
+    }
     if before & asked_flag::IN_TURN == 0 {
         // SAFETY: as above.
         unsafe { flags.write_volatile(before | asked_flag::OTHERS) };
-    } else if !pointer(sk, offset!(unix_sock_addr)).is_null() {
-        // What comes by a socket without a name is an answer.
+    } else {
         let _ = HEARD.remove(pid);
     }
 }

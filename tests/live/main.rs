@@ -16,6 +16,7 @@ mod caused;
 mod changes;
 mod contract;
 mod delegates;
+mod docker;
 mod enforcement;
 mod failures;
 mod files;

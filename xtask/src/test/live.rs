@@ -43,7 +43,7 @@ pub fn install_agents(programs: Option<&Programs>) -> Result<()> {
 /// they leave behind or ask for.
 #[must_use]
 pub fn packages() -> Vec<String> {
-    ["postgresql", "cron", "at", "tmux", "systemd", "dbus"].map(str::to_owned).to_vec()
+    ["postgresql", "cron", "at", "tmux", "systemd", "dbus", "docker.io"].map(str::to_owned).to_vec()
 }
 
 /// The folder of the real agents: guests see it as `/share/agents`.
