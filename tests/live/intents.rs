@@ -207,7 +207,7 @@ fn a_session_declares_for_itself_alone() -> Result<()> {
         let words = ["--session", &setting.session, "--write", &within];
         let of_operator = declared(&place, &words)?;
         let answer = ask(&mut setting, &format!("close {of_operator}"))?;
-        ensure!(answer.contains("cannot declare for, or close"), "{answer}");
+        ensure!(answer.contains("the operator declared it"), "{answer}");
         ensure!(other.makes(daemon, "in/a")? == (None, None));
         // Nobody's process speaks for nobody.
         let output = intent(&place, &["declare", "--write", "/tmp"])?;
@@ -278,7 +278,9 @@ fn what_a_command_is_for_is_declared_before_it_begins() -> Result<()> {
         fs::write(file("bad.yaml"), "task: nothing\nscope: {write: [relative]}\n")?;
         let exec = |daemon: &mut Daemon, intent: &Path| {
             let mut command = daemon.place().agentwatch(["exec", "--agent", "test", "--intent"]);
-            let script = format!("echo x > {}; echo x > {}", file("a").display(), file("b").display());
+            let close = "agentwatch intent close $(agentwatch intent list | grep 'one file' | grep -o 'int-[a-z0-9]*')";
+            let script =
+                format!("echo x > {}; echo x > {}; {close}; true", file("a").display(), file("b").display());
             command.arg(intent).args(["--", "bash", "-c", &script]);
             daemon.run_session(command)
         };
@@ -288,6 +290,7 @@ fn what_a_command_is_for_is_declared_before_it_begins() -> Result<()> {
         let declared = run.of_kind(Kind::IntentDeclared).next().context("nothing was declared")?;
         let reason = declared.reason.as_deref().unwrap_or_default();
         ensure!(reason.starts_with("declared by harness"), "{}", json_lines([declared]));
+        ensure!(run.stderr.contains("the harness declared it"), "a tool closed it: {}", run.stderr);
         let of = |name: &str| {
             let path = file(name).to_string_lossy().into_owned();
             run.own().find(|event| is_creation(event, &path)).map(|event| stands(event).0)

@@ -102,7 +102,9 @@ impl Failure {
                 Refusal::NotInSession => (StatusCode::FORBIDDEN, "not_in_session"),
                 Refusal::UnknownSender => (StatusCode::FORBIDDEN, "unknown_sender"),
                 Refusal::NotBinding => (StatusCode::FORBIDDEN, "not_binding"),
-                Refusal::NotYours { .. } => (StatusCode::FORBIDDEN, "not_yours"),
+                Refusal::NotYours { .. } | Refusal::NotYourIntent { .. } => {
+                    (StatusCode::FORBIDDEN, "not_yours")
+                }
                 Refusal::WhichSession => (StatusCode::UNPROCESSABLE_ENTITY, "which_session"),
                 Refusal::SessionOver(_) => (StatusCode::CONFLICT, "session_over"),
                 Refusal::BadIntent(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_intent"),

@@ -66,8 +66,8 @@ impl IntentTool {
     }
 }
 
-/// Who declared an intent, as the kernel says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Who declared an intent, as the kernel says: who comes later cannot close what one before has declared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeclaredBy {
     /// Root, or the daemon's own user, from outside all sessions.

@@ -271,6 +271,14 @@ pub enum Refusal {
         /// The caller's session.
         own: Arc<str>,
     },
+    /// A process of a session closes what another than it declared for that session.
+    #[error(
+        "the {by} declared it: this process of the session cannot close it, an operator outside of all sessions can"
+    )]
+    NotYourIntent {
+        /// Who declared it.
+        by: &'static str,
+    },
     /// A process of a session binds.
     #[error(
         "only an operator's intent binds, and this process is of a session: leave out `binding`, and the intent stands \

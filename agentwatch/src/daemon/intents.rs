@@ -202,10 +202,12 @@ impl Daemon {
     ) -> Result<IntentView, Refusal> {
         let own = self.session_of(caller);
         let before = self.intent_view(id, now)?;
-        if let Some(own) = own.map(|own| self.session_id(own))
-            && (own != before.session || before.declared_by == DeclaredBy::Operator)
-        {
+        let by = self.declarer(caller, own);
+        if let Some(own) = own.map(|own| self.session_id(own)).filter(|own| *own != before.session) {
             return Err(Refusal::NotYours { own });
+        }
+        if by > before.declared_by {
+            return Err(Refusal::NotYourIntent { by: before.declared_by.word() });
         }
         let now_ns = self.state.host.unix_ns(now);
         self.tell_repeats();
@@ -215,7 +217,7 @@ impl Daemon {
         let closed = self.state.intents.close(id, now_ns).map(|one| one.view(&before.session, now_ns));
         let view = closed.ok_or_else(|| Refusal::NoSuchIntent(id.to_owned()))?;
         if before.state == IntentState::InForce {
-            let reason = format!("closed by {}", self.declarer(caller, own).word());
+            let reason = format!("closed by {}", by.word());
             self.tell_intent(Kind::IntentClosed, &view.session, Some(&view.id), reason, now);
         }
         Ok(view)
