@@ -19,7 +19,7 @@ fn a_container_is_of_the_session_that_asked_for_it() -> Result<()> {
         let docker = Docker::start()?;
         let (mark, go, later) = (docker.shared("mark"), docker.shared("go"), docker.shared("later"));
         outside(&["mkfifo", &go])?;
-        let script = format!("> {mark}; read < {go}; > {later}");
+        let script = format!("> {mark}; read line < {go}; > {later}");
         let words = docker.words(&["run", "-d"], &["sh", "-c", &script]);
         let asked = daemon.run_session(daemon.exec_as("open", &words))?;
         ensure!(asked.status.success(), "{}: {}", asked.status, asked.stderr);
