@@ -37,13 +37,13 @@ pub(super) struct Looks {
     /// When all were looked at last, nanoseconds since boot; 0 before the first time.
     all_ns: u64,
     /// What the files looked like.
-    seen: BTreeMap<String, Seen>,
+    pub(super) seen: BTreeMap<String, Seen>,
 }
 
 /// What changes where a file does: device, inode, length and both times.
 type Seen = (u64, u64, u64, [i64; 4]);
 
-fn seen(found: &Metadata) -> Seen {
+pub(super) fn seen(found: &Metadata) -> Seen {
     let times = [found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()];
     (found.dev(), found.ino(), found.size(), times)
 }
@@ -61,18 +61,18 @@ impl Daemon {
             due.extend(standing());
             due.extend(self.state.jobs.paths().map(str::to_owned));
         }
-        self.look_at_jobs(due, now);
+        let changed = self.look_at_transient_units(now);
+        self.look_at_jobs(due, changed, now);
     }
 
     /// Looks at files that sessions opened just now: what tells of them may be used at once.
     pub(super) fn look_at_fresh_jobs(&mut self, now: u64) {
         let due = self.state.jobs.take_fresh();
-        self.look_at_jobs(due, now);
+        self.look_at_jobs(due, false, now);
     }
 
-    /// Looks at files, and tells the kernel and keeps what changed.
-    fn look_at_jobs(&mut self, due: BTreeSet<String>, now: u64) {
-        let mut changed = false;
+    /// Looks at files, and tells the kernel and keeps what changed, or had `changed` before.
+    fn look_at_jobs(&mut self, due: BTreeSet<String>, mut changed: bool, now: u64) {
         for path in due {
             changed |= self.look_at_file_of_jobs(&path);
         }
@@ -108,8 +108,12 @@ impl Daemon {
             // A session wrote it, and the event of that is on its way.
             return false;
         }
-        self.looks.seen.insert(path.to_owned(), as_it_is);
+        let before = self.looks.seen.insert(path.to_owned(), as_it_is);
         let writer = write.filter(|write| is_of(write, &found));
+        if writer.is_none() && before.is_none() && Table::is_transient(path) {
+            // What is known of it an earlier daemon found.
+            return false;
+        }
         self.state.jobs.take(path, Some((table, table.keys(path, &text), writer)))
     }
 
@@ -157,7 +161,7 @@ fn standing() -> Vec<String> {
     all
 }
 
-fn read(path: &str) -> io::Result<Vec<u8>> {
+pub(super) fn read(path: &str) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     File::open(path)?.take(BYTES_MOST).read_to_end(&mut text)?;
     Ok(text)

@@ -27,6 +27,7 @@ mod standing;
 mod start;
 mod surroundings;
 mod takeover;
+mod transient;
 mod watch;
 
 use std::{collections::BTreeMap, net::SocketAddr, os::fd::AsFd as _, sync::Arc};

@@ -9,8 +9,8 @@ use std::{
 use agentwatch_common::{
     bound::BoundEntry,
     maps::{
-        Automaton, CgroupEntry, FileKey, LossKey, NestedKey, ProcessEntry, SessionEntry, WrittenEntry,
-        control,
+        AskedEntry, Automaton, CgroupEntry, FileKey, LossKey, NestedKey, ProcessEntry, SessionEntry,
+        WrittenEntry, control,
     },
 };
 use aya::{
@@ -40,6 +40,8 @@ unsafe impl Pod for Shared<LossKey> {}
 unsafe impl Pod for Shared<FileKey> {}
 // SAFETY: as above.
 unsafe impl Pod for Shared<WrittenEntry> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<AskedEntry> {}
 // SAFETY: as above.
 unsafe impl Pod for Shared<Automaton> {}
 
@@ -94,6 +96,8 @@ pub struct Maps {
     sources: Table<u64, u32>,
     /// Jobs that sessions wrote: see [`agentwatch_common::maps::job`].
     pub jobs: Table<u64, u64>,
+    /// Whom delegates heard last, by their process ids.
+    pub heard: Table<u32, Shared<AskedEntry>>,
     /// Losses.
     pub losses: Table<Shared<LossKey>, u64>,
     /// What of them was told.
@@ -125,6 +129,7 @@ impl Maps {
             written: hash(dir, "WRITTEN")?,
             sources: hash(dir, "SOURCES")?,
             jobs: hash(dir, "JOBS")?,
+            heard: hash(dir, "HEARD")?,
             losses: hash(dir, "LOSSES")?,
             losses_told: hash(dir, "LOSSES_TOLD")?,
             control: array(dir, "CONTROL")?,

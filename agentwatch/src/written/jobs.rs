@@ -77,6 +77,12 @@ impl Jobs {
         self.tables.keys().map(String::as_str)
     }
 
+    /// Whether anything is known of a file.
+    #[must_use]
+    pub fn knows(&self, path: &str) -> bool {
+        self.tables.contains_key(path)
+    }
+
     /// Takes up what a file has now, and which session wrote it last; `None` where there is no such file. Says whether
     /// that is anything new.
     pub fn take(&mut self, path: &str, found: Option<(Table, BTreeSet<u64>, Option<&Write>)>) -> bool {

@@ -67,6 +67,9 @@ pub struct Write {
     /// The rule that let it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<Arc<str>>,
+    /// Whether it may have been for others, where a delegate wrote it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub others: bool,
     /// When: as the event has it.
     pub time: String,
     /// Number of the event.
@@ -115,6 +118,7 @@ impl Write {
             intent: event.intent.as_ref().and_then(|intent| intent.id.clone()),
             policy: event.policy.clone(),
             rule: event.rule.clone(),
+            others: false,
             time: event.time.clone(),
             seq: event.seq,
             cause: cause.map(shortened),
@@ -128,7 +132,7 @@ impl Write {
             path,
             path_encoding,
             by,
-            others: false,
+            others: self.others,
             session: Arc::clone(&self.session),
             agent: Arc::clone(&self.agent),
             owner: self.owner.clone(),

@@ -33,6 +33,14 @@ const UNITS: &[&[&str]] = &[
     &["home", "*", ".config", "systemd", "user"],
     &["home", "*", ".local", "share", "systemd", "user"],
     &["run", "user", "*", "systemd", "user"],
+    &["run", "systemd", "generator"],
+    &["run", "systemd", "generator.early"],
+    &["run", "systemd", "generator.late"],
+    &["run", "user", "*", "systemd", "generator"],
+    &["run", "user", "*", "systemd", "generator.early"],
+    &["run", "user", "*", "systemd", "generator.late"],
+    &["run", "systemd", "transient"],
+    &["run", "user", "*", "systemd", "transient"],
 ];
 
 /// Units that start programs, and those that start such a unit: what names it there.
@@ -50,6 +58,12 @@ impl Table {
             ["var", "spool", "cron", _] | ["var", "spool", "cron", "crontabs", _] => Some(Self::Crontab),
             _ => unit_at(path).map(|_| Self::Unit),
         }
+    }
+
+    /// Whether systemd itself writes what is at this path, for whoever asks it.
+    #[must_use]
+    pub fn is_transient(path: &str) -> bool {
+        path.starts_with("/run/") && path.contains("/systemd/transient/")
     }
 
     /// Whether each of its jobs is its own, so that one that was there before is nobody's.
@@ -207,6 +221,9 @@ mod tests {
             ("/etc/systemd/system/x.target", None),
             ("/etc/systemd/system/x.wants/y.service", None),
             ("/home/me/.config/systemd/user/x.timer", Some(Table::Unit)),
+            ("/run/systemd/transient/run-u1.timer", Some(Table::Unit)),
+            ("/run/systemd/generator.late/x.service", Some(Table::Unit)),
+            ("/run/user/1000/systemd/transient/x.service", Some(Table::Unit)),
             ("/home/me/src/systemd/user/x.timer", None),
             ("/srv/image/etc/systemd/system/x.service", None),
             ("etc/crontab", None),
