@@ -26,7 +26,7 @@ pub const OPERATIONS: [Operation; 5] = [
     Operation { name: "open + close", words: &["bench", "open-close"], few: 1_000, many: 11_000 },
     Operation { name: "create + unlink", words: &["bench", "create-unlink"], few: 500, many: 4_500 },
     Operation { name: "UDP socket + connect + close", words: &["bench", "udp"], few: 500, many: 4_500 },
-    Operation { name: "fork + exec + wait", words: &["bench", "fork-exec"], few: 100, many: 500 },
+    Operation { name: "fork + exec + wait", words: &["bench", "fork-exec"], few: 100, many: 2_100 },
     Operation { name: "create + open, each file once", words: &["load", "--files"], few: 500, many: 4_500 },
 ];
 
