@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use agentwatch::event::{Event, Kind, UsedBy};
@@ -14,13 +15,17 @@ use crate::delegates::{until_after, until_made, wait_for_file};
 use crate::jobs::wait_for_kept_job;
 use crate::restarts::is_creation;
 
-/// Where managers are.
+/// Where managers are, each in one of its own: what a systemd has divided up takes no process itself any more.
 const CGROUP: &str = "/sys/fs/cgroup/aw-manager";
+/// Managers so far.
+static MANAGERS: AtomicU32 = AtomicU32::new(0);
 /// By this users' managers know that systemd runs the host.
 const BOOTED: &str = "/run/systemd/system";
 
 /// What managers make while they run: where a user's systemd has it.
 const RUNTIME: &str = "/run/user/0";
+/// Where it writes the units that it is asked for.
+const TRANSIENT: &str = "/run/user/0/systemd/transient/";
 
 /// A manager of services.
 struct Manager(Child);
@@ -29,11 +34,12 @@ impl Manager {
     fn start(words: &[&str]) -> Result<Self> {
         let program = words.first().context("no manager")?;
         // systemd wants a cgroup of its own, below which it makes others, and a host that it runs.
-        fs::create_dir_all(CGROUP)?;
+        let cgroup = format!("{CGROUP}-{}", MANAGERS.fetch_add(1, Ordering::Relaxed));
+        fs::create_dir_all(&cgroup)?;
         fs::create_dir_all(BOOTED)?;
         fs::create_dir_all(RUNTIME)?;
         let child = Command::new("sh")
-            .args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\"", CGROUP])
+            .args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\"", &cgroup])
             .args(words)
             .env("XDG_RUNTIME_DIR", RUNTIME)
             .env("HOME", "/root")
@@ -100,7 +106,12 @@ fn what_systemd_starts_is_of_the_session_that_asked_or_wrote_the_unit() -> Resul
         let asked = ask(daemon, &["systemd-run", "--user", "/bin/sh", "-c", &run])?;
         let events = until_made(daemon, &asked, &asked_for)?;
         let (start, cause) = cause_of(&events, &asked_for, &asked)?;
-        ensure!(cause.by == UsedBy::Asked && cause.path.0.ends_with("/systemd"), "{}", json(start));
+        // Its unit may have been found by the time that it runs.
+        let is_known = match cause.by {
+            UsedBy::Job => cause.path.0.starts_with(TRANSIENT),
+            by => by == UsedBy::Asked && cause.path.0.ends_with("/systemd"),
+        };
+        ensure!(is_known, "{}", json(start));
         // What a session left, and a person starts: that another one asked for something else says less.
         fs::create_dir_all("/root/.config/systemd/user")?;
         let text = format!("[Service]\nType=oneshot\nExecStart=/bin/sh -c '> {left}'\n");
@@ -139,7 +150,7 @@ fn what_systemd_starts_later_is_of_the_session_that_asked() -> Result<()> {
         wait_for_kept_job(daemon.place(), &asked.session)?;
         let events = until_made(daemon, &asked, &mark)?;
         let (start, cause) = cause_of(&events, &mark, &asked)?;
-        let is_unit = cause.path.0.starts_with("/run/user/0/systemd/transient/");
+        let is_unit = cause.path.0.starts_with(TRANSIENT);
         ensure!(cause.by == UsedBy::Job && is_unit && cause.seq.is_some(), "{}", json(start));
         // A person's, asked for right before it.
         wait_for_file(&own)?;
