@@ -14,7 +14,7 @@ use tests::session::{SessionRun, work_dir};
 
 use crate::agent::SHARED;
 
-fn call(name: &str, input: serde_json::Value) -> ToolCall {
+pub fn call(name: &str, input: serde_json::Value) -> ToolCall {
     ToolCall { name: name.to_owned(), input }
 }
 
@@ -62,7 +62,7 @@ fn script(dir: &Path) -> Script {
 }
 
 /// Runs Claude Code with the hooks in its settings.
-fn run(daemon: &mut Daemon, dir: &Path, record: &Path) -> Result<SessionRun> {
+pub fn run(daemon: &mut Daemon, dir: &Path, record: &Path, script: Script) -> Result<SessionRun> {
     let program = claude::program(Path::new(SHARED));
     let home = work_dir()?;
     let settings = home.path().join(".claude/settings.json");
@@ -72,7 +72,7 @@ fn run(daemon: &mut Daemon, dir: &Path, record: &Path) -> Result<SessionRun> {
         .agentwatch(["hook", "install", "claude-code", "--yes", "--settings", settings])
         .output()?;
     ensure!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
-    let server = ModelServer::start(script(dir), record, 0)?;
+    let server = ModelServer::start(script, record, 0)?;
     let mut command = daemon.exec_as("strict", claude::words(&program, "do the work"));
     command.current_dir(dir).envs(claude::environment(home.path(), &server.url()));
     let run = daemon.run_session(command)?;
@@ -101,7 +101,7 @@ fn each_effect_of_claude_code_has_its_tool_call() -> Result<()> {
         fs::write("/srv/aw-prod/f", "precious")?;
         let (dir, records) = (work_dir()?, work_dir()?);
         let record = records.path().join("record.jsonl");
-        let run = run(daemon, dir.path(), &record)?;
+        let run = run(daemon, dir.path(), &record, script(dir.path()))?;
         for (name, id, by) in [
             ("a", tool_use_id(0, 0), CallBy::Process),
             ("a-copy", tool_use_id(0, 0), CallBy::Process),

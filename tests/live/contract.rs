@@ -148,13 +148,13 @@ fn nothing_ships_while_the_window_is_open() -> Result<()> {
 }
 
 /// The host's clock, put forward. It is put back at the end.
-struct Forward {
+pub struct Forward {
     before: SystemTime,
     since: Instant,
 }
 
 impl Forward {
-    fn by(much: Duration) -> Result<Self> {
+    pub fn by(much: Duration) -> Result<Self> {
         let (before, since) = (SystemTime::now(), Instant::now());
         set_clock(before + much)?;
         Ok(Self { before, since })

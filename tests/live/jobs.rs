@@ -14,10 +14,10 @@ use crate::delegates::{until_after, wait_for_file};
 use crate::restarts::is_creation;
 
 /// A daemon that runs what others ask for, as the distribution has it.
-struct Delegate(Child);
+pub struct Delegate(Child);
 
 impl Delegate {
-    fn start(name: &str) -> Result<Self> {
+    pub fn start(name: &str) -> Result<Self> {
         let child = Command::new(name).arg("-f").stdin(Stdio::null()).spawn();
         Ok(Self(child.with_context(|| format!("no {name}: is it installed?"))?))
     }

@@ -25,6 +25,7 @@ mod handed;
 mod harnesses;
 mod intents;
 mod jobs;
+mod later;
 mod load;
 mod losses;
 mod managers;
