@@ -2,6 +2,7 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use anyhow::{Context, Result};
 
@@ -30,10 +31,17 @@ pub fn cache_dir(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The workspace's root folder.
+/// The workspace's root folder: that of the `cargo xtask` that was called. Where two clones build into one folder, our own
+/// program may be the other's, and what it was built with would have us try the wrong sources.
 pub fn workspace() -> &'static Path {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    manifest.parent().unwrap_or(manifest)
+    static WORKSPACE: LazyLock<PathBuf> = LazyLock::new(|| {
+        let called = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let is_ours = |folder: &PathBuf| folder.ends_with("xtask") && folder.join("Cargo.toml").is_file();
+        let mut folder = called.filter(is_ours).unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+        folder.pop();
+        folder
+    });
+    &WORKSPACE
 }
 
 /// The folder that cargo builds into.
