@@ -45,6 +45,7 @@ fn event(seconds: u64, session: &str, path: &str) -> Event {
         prompt: None,
         outcome: None,
         span: None,
+        context: None,
         errno: None,
         count: 1,
         time_last: None,

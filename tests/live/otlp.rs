@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::path::Path;
 
 use agentwatch::event::{CallBy, Event, Kind, Verdict};
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
 use tests::compare::{json, json_lines};
 use tests::daemon::{Daemon, PATIENCE, Place, Shared};
@@ -79,6 +79,7 @@ fn spans(daemon: &mut Daemon) -> Result<()> {
     let lines: Vec<&str> = said.lines().collect();
     ensure!(lines == ["exported SUCCESS", "exported SUCCESS", "by hand 200 {}"], "{said} {}", run.stderr);
     what_was_seen(&run)?;
+    what_was_retrieved(&run)?;
     what_was_told_by_others(&run)?;
     what_cannot_be(&run)?;
     // To send them is a connection like any other.
@@ -118,6 +119,21 @@ fn what_was_seen(run: &SessionRun) -> Result<()> {
     Ok(())
 }
 
+/// What its model was given to decide by is told once, and found by the trace of what it did then.
+fn what_was_retrieved(run: &SessionRun) -> Result<()> {
+    let found: Vec<&Event> = run.of_kind(Kind::ContextRetrieved).collect();
+    let [event] = found[..] else { bail!("{} events: {}", found.len(), json_lines(&run.events)) };
+    let context = event.context.as_ref().with_context(|| json(event))?;
+    let ids: Vec<&str> = context.documents.iter().map(String::as_str).collect();
+    ensure!(context.source.as_deref() == Some("runbooks") && ids == ["doc_1", "doc_2"], "{}", json(event));
+    let reason = event.reason.as_deref().unwrap_or_default();
+    ensure!(reason == "reported that it retrieved 2 documents from `runbooks`", "{}", json(event));
+    let trace = |event: &Event| event.span.as_ref().map(|span| span.trace_id.clone());
+    let is_same = trace(event).is_some() && trace(event) == trace(reported(run, "call_write")?);
+    ensure!(is_same, "{}", json(event));
+    Ok(())
+}
+
 /// Of a call that a hook has told of the span tells only what is its own.
 fn what_was_told_by_others(run: &SessionRun) -> Result<()> {
     let event = reported(run, "call_hook")?;
@@ -135,7 +151,7 @@ fn what_cannot_be(run: &SessionRun) -> Result<()> {
     ensure!(refused.len() == 2, "{}", json_lines(&run.events));
     for event in refused {
         let reason = event.reason.as_deref().unwrap_or_default();
-        ensure!(event.count == 2 && reason.starts_with("2 of 8 spans refused: "), "{}", json(event));
+        ensure!(event.count == 2 && reason.starts_with("2 of 9 spans refused: "), "{}", json(event));
         ensure!(reason.contains("in the future"), "{}", json(event));
     }
     Ok(())

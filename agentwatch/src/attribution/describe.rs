@@ -41,6 +41,7 @@ pub fn event(host: &Host, time_ns: u64, kind: Kind, op: Option<Op>) -> Event {
         prompt: None,
         outcome: None,
         span: None,
+        context: None,
         errno: None,
         count: 1,
         time_last: None,

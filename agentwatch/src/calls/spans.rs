@@ -8,7 +8,7 @@ use super::{CallRef, Calls, Tally, short};
 use crate::{
     control::state::ProcessId,
     event::{CallBy, Event},
-    otlp::ToolSpan,
+    otlp::{Span, Tool},
 };
 
 /// Nanoseconds that count as one moment.
@@ -54,8 +54,6 @@ pub(super) struct AllTimes {
 /// What is made of a span.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Spanned {
-    /// It was told before.
-    Again,
     /// A hook or a relay has told of the same call.
     Known(Arc<CallRef>),
     /// What was done in its time, where that is still known.
@@ -65,9 +63,9 @@ pub enum Spanned {
 impl CallRef {
     /// The call that a span tells of. Without an id of its own it has the span's.
     #[must_use]
-    pub fn of_span(span: &ToolSpan, sender: ProcessId) -> Self {
-        let id = span.call.as_deref().map_or_else(|| short(&format!("span-{}", span.id)), short);
-        Self { id, name: short(&span.tool), parent: None, prompt: None, harness: sender, by: CallBy::Time }
+    pub fn of_span(span: &Span, tool: &Tool, sender: ProcessId) -> Self {
+        let id = tool.call.as_deref().map_or_else(|| short(&format!("span-{}", span.id)), short);
+        Self { id, name: short(&tool.name), parent: None, prompt: None, harness: sender, by: CallBy::Time }
     }
 }
 
@@ -137,7 +135,7 @@ impl Moment {
 
 impl Times {
     /// Whether a span comes for the first time.
-    fn is_new(&mut self, span: &ToolSpan) -> bool {
+    fn is_new(&mut self, span: &Span) -> bool {
         let id: (Box<str>, Box<str>) = (span.trace.as_str().into(), span.id.as_str().into());
         if !self.known.insert(id.clone()) {
             return false;
@@ -158,12 +156,15 @@ impl Calls {
         self.times.since_ns = Some(now_ns);
     }
 
-    /// Takes up a span: the call is over.
-    pub fn span(&mut self, session: u64, span: &ToolSpan) -> Spanned {
-        if !self.times.of(session).is_none_or(|times| times.is_new(span)) {
-            return Spanned::Again;
-        }
-        let known = span.call.as_deref().map(short).and_then(|id| self.call(session, &id));
+    /// Whether a span comes for the first time.
+    pub fn is_new_span(&mut self, session: u64, span: &Span) -> bool {
+        self.times.of(session).is_none_or(|times| times.is_new(span))
+    }
+
+    /// Takes up the call of a tool that a span tells of: it is over.
+    #[must_use]
+    pub fn span(&self, session: u64, span: &Span, tool: &Tool) -> Spanned {
+        let known = tool.call.as_deref().map(short).and_then(|id| self.call(session, &id));
         match known {
             Some(call) => Spanned::Known(Arc::clone(&call.whose)),
             None => Spanned::New(self.times.between(session, span.start_ns, span.end_ns)),
@@ -193,9 +194,13 @@ mod tests {
         Event { op: Some(op), verdict, ..testing::event(0, "coding-1") }
     }
 
-    fn span(id: u64, start_ms: u64, end_ms: u64) -> ToolSpan {
+    fn span(id: u64, start_ms: u64, end_ms: u64) -> Span {
         let id = format!("{id:016x}");
-        ToolSpan { id, start_ns: start_ms * MS, end_ns: end_ms * MS, ..ToolSpan::default() }
+        Span { id, start_ns: start_ms * MS, end_ns: end_ms * MS, ..Span::default() }
+    }
+
+    fn take(calls: &Calls, session: u64, span: &Span) -> Spanned {
+        calls.span(session, span, &Tool::default())
     }
 
     fn numbers(spanned: &Spanned) -> Option<(u64, u64, u64)> {
@@ -216,10 +221,10 @@ mod tests {
             calls.count(SESSION, &act(op, verdict), at_ms * MS);
         }
         calls.count_more(SESSION, &act(Op::Write, Verdict::Allowed), 5, 126 * MS);
-        assert_eq!(numbers(&calls.span(SESSION, &span(1, 120, 130))), Some((8, 7, 1)));
-        assert_eq!(numbers(&calls.span(SESSION, &span(2, 140, 150))), Some((0, 0, 0)));
-        assert_eq!(numbers(&calls.span(SESSION + 1, &span(3, 120, 130))), Some((0, 0, 0)));
-        assert_eq!(numbers(&calls.span(SESSION, &span(4, 99, 130))), None, "nobody looked then");
+        assert_eq!(numbers(&take(&calls, SESSION, &span(1, 120, 130))), Some((8, 7, 1)));
+        assert_eq!(numbers(&take(&calls, SESSION, &span(2, 140, 150))), Some((0, 0, 0)));
+        assert_eq!(numbers(&take(&calls, SESSION + 1, &span(3, 120, 130))), Some((0, 0, 0)));
+        assert_eq!(numbers(&take(&calls, SESSION, &span(4, 99, 130))), None, "nobody looked then");
     }
 
     #[test]
@@ -231,21 +236,21 @@ mod tests {
         let mut event = act(Op::Write, Verdict::Allowed);
         event.tool_call = Some(whose.in_event());
         calls.count(SESSION, &event, 115 * MS);
-        assert_eq!(numbers(&calls.span(SESSION, &span(1, 110, 120))), Some((0, 0, 0)));
-        let known = ToolSpan { call: Some("one".into()), ..span(2, 110, 120) };
-        assert_eq!(calls.span(SESSION, &known), Spanned::Known(whose));
+        assert_eq!(numbers(&take(&calls, SESSION, &span(1, 110, 120))), Some((0, 0, 0)));
+        let known = Tool { call: Some("one".into()), ..Tool::default() };
+        assert_eq!(calls.span(SESSION, &span(2, 110, 120), &known), Spanned::Known(whose));
     }
 
     #[test]
     fn a_span_that_comes_again_is_known_as_long_as_it_is_kept() {
         let mut calls = keeping();
-        assert!(matches!(calls.span(SESSION, &span(1, 120, 130)), Spanned::New(_)));
-        assert_eq!(calls.span(SESSION, &span(1, 120, 130)), Spanned::Again);
-        assert!(matches!(calls.span(SESSION + 1, &span(1, 120, 130)), Spanned::New(_)), "another session's");
+        assert!(calls.is_new_span(SESSION, &span(1, 120, 130)));
+        assert!(!calls.is_new_span(SESSION, &span(1, 120, 130)));
+        assert!(calls.is_new_span(SESSION + 1, &span(1, 120, 130)), "another session's");
         for id in 0..KNOWN_MAX as u64 {
-            calls.span(SESSION, &span(id + 2, 120, 130));
+            calls.is_new_span(SESSION, &span(id + 2, 120, 130));
         }
-        assert!(matches!(calls.span(SESSION, &span(1, 120, 130)), Spanned::New(_)));
+        assert!(calls.is_new_span(SESSION, &span(1, 120, 130)));
         let times = &calls.times.by_session[&SESSION];
         assert_eq!((times.known.len(), times.order.len()), (KNOWN_MAX, KNOWN_MAX));
     }
@@ -261,11 +266,11 @@ mod tests {
             }
         }
         assert_eq!(calls.times.kept, ALL_MOMENTS_MAX);
-        assert_eq!(numbers(&calls.span(0, &span(1, 208, 300))), None, "the first were dropped");
-        assert_eq!(numbers(&calls.span(0, &span(2, 209, 218))), Some((10, 10, 0)));
+        assert_eq!(numbers(&take(&calls, 0, &span(1, 208, 300))), None, "the first were dropped");
+        assert_eq!(numbers(&take(&calls, 0, &span(2, 209, 218))), Some((10, 10, 0)));
         calls.count(sessions, &event, 300 * MS);
-        assert_eq!(numbers(&calls.span(sessions, &span(3, 300, 301))), None, "there was no room");
-        assert_eq!(numbers(&calls.span(sessions, &span(4, 301, 302))), Some((0, 0, 0)));
+        assert_eq!(numbers(&take(&calls, sessions, &span(3, 300, 301))), None, "there was no room");
+        assert_eq!(numbers(&take(&calls, sessions, &span(4, 301, 302))), Some((0, 0, 0)));
         for session in 0..=sessions {
             calls.forget(session);
         }

@@ -1,4 +1,5 @@
-//! Spans of tool calls: told when a call is over, and held against what its session did in that time.
+//! Spans: of tool calls, told when a call is over and held against what its session did in that time, and of what was
+//! retrieved for a model.
 
 use super::{Daemon, calls::Harness};
 use crate::{
@@ -8,8 +9,8 @@ use crate::{
         state::{AbilityState, AbilityView, ProcessId},
         tool::Reported,
     },
-    event::{CallBy, Event, Kind, SpanRef, time::format_time},
-    otlp::{Export, Refused, ToolSpan},
+    event::{CallBy, Context, Event, Kind, SpanRef, time::format_time},
+    otlp::{Done, Export, Refused, Retrieval, Span, Tool},
 };
 
 const NS_PER_S: u64 = 1_000_000_000;
@@ -69,18 +70,29 @@ impl Daemon {
     }
 
     /// Why a span cannot be, by its times.
-    fn misplaced(&self, session: u64, span: &ToolSpan, now: u64) -> Option<String> {
+    fn misplaced(&self, session: u64, span: &Span, now: u64) -> Option<String> {
         let began_ns = self.state.sessions.get(session).map_or(0, |session| session.began.since_ns);
         misplaced(span, began_ns, self.state.host.unix_ns(now)).map(str::to_owned)
     }
 
-    fn take_span(&mut self, sender: Harness, span: &ToolSpan) {
-        let spanned = self.state.calls.span(sender.session, span);
+    fn take_span(&mut self, sender: Harness, span: &Span) {
+        if !self.state.calls.is_new_span(sender.session, span) {
+            return;
+        }
+        let mut event = match &span.done {
+            Done::Tool(tool) => self.of_tool(sender, span, tool),
+            Done::Retrieval(retrieval) => self.of_retrieval(sender, span, retrieval),
+        };
+        event.span = Some(Box::new(in_event(span)));
+        self.log.append(&mut event);
+    }
+
+    fn of_tool(&self, sender: Harness, span: &Span, tool: &Tool) -> Event {
+        let spanned = self.state.calls.span(sender.session, span, tool);
         let mut event = match &spanned {
-            Spanned::Again => return,
             Spanned::Known(whose) => self.call_event(Kind::ToolReported, sender, whose),
             Spanned::New(_) => {
-                self.call_event(Kind::ToolReported, sender, &CallRef::of_span(span, sender.process))
+                self.call_event(Kind::ToolReported, sender, &CallRef::of_span(span, tool, sender.process))
             }
         };
         let reported = if span.failed { Reported::Failure } else { Reported::Success };
@@ -90,20 +102,26 @@ impl Daemon {
                 if let Some(call) = &mut event.tool_call {
                     call.by = Some(CallBy::Time);
                 }
-                seen.sentence(Some(reported), is_writer(&span.tool))
+                seen.sentence(Some(reported), is_writer(&tool.name))
             }
             Spanned::New(None) => {
                 format!("reported {}; what was done in its time is not kept any more", reported.word())
             }
-            Spanned::Known(_) | Spanned::Again => {
-                format!("reported {}; the call was told of before", reported.word())
-            }
+            Spanned::Known(_) => format!("reported {}; the call was told of before", reported.word()),
         });
         if let Some(call) = &mut event.tool_call {
-            call.input.clone_from(&span.input);
+            call.input.clone_from(&tool.input);
         }
-        event.span = Some(Box::new(in_event(span)));
-        self.log.append(&mut event);
+        event
+    }
+
+    fn of_retrieval(&self, sender: Harness, span: &Span, retrieval: &Retrieval) -> Event {
+        let mut event = self.harness_event(Kind::ContextRetrieved, sender);
+        event.reason = Some(said_of(span, retrieval));
+        let Retrieval { source, documents } = retrieval.clone();
+        let documents = documents.unwrap_or_default();
+        event.context = Some(Box::new(Context { source, documents: documents.ids, count: documents.count }));
+        event
     }
 
     /// Says that nobody's requests were refused: the first at once, the others at most once a minute.
@@ -128,7 +146,7 @@ impl Daemon {
     }
 }
 
-fn misplaced(span: &ToolSpan, began_ns: u64, now_ns: u64) -> Option<&'static str> {
+fn misplaced(span: &Span, began_ns: u64, now_ns: u64) -> Option<&'static str> {
     if span.end_ns < span.start_ns {
         Some("a span ends before it begins")
     } else if span.end_ns > now_ns.saturating_add(FUTURE_NS) {
@@ -140,7 +158,23 @@ fn misplaced(span: &ToolSpan, began_ns: u64, now_ns: u64) -> Option<&'static str
     }
 }
 
-fn in_event(span: &ToolSpan) -> SpanRef {
+/// What was retrieved, in one sentence.
+fn said_of(span: &Span, Retrieval { source, documents }: &Retrieval) -> String {
+    let what = match documents {
+        Some(documents) if documents.count == 1 => "1 document".to_owned(),
+        Some(documents) => format!("{} documents", documents.count),
+        None => "documents that it does not name".to_owned(),
+    };
+    let from = source.as_ref().map(|source| format!(" from `{source}`")).unwrap_or_default();
+    let failed =
+        span.failed.then(|| span.error.as_deref().or(span.output.as_deref()).unwrap_or("no reason given"));
+    match failed {
+        Some(why) => format!("reported that retrieving{from} failed: {why}"),
+        None => format!("reported that it retrieved {what}{from}"),
+    }
+}
+
+fn in_event(span: &Span) -> SpanRef {
     SpanRef {
         trace_id: span.trace.clone(),
         id: span.id.clone(),
@@ -155,12 +189,29 @@ fn in_event(span: &ToolSpan) -> SpanRef {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::otlp::Documents;
+
+    #[test]
+    fn what_was_retrieved_is_said_in_one_sentence() {
+        let documents = |count| Some(Documents { ids: Vec::new(), count });
+        let ok = Span::default();
+        let failed = Span { failed: true, error: Some("timeout".into()), ..Span::default() };
+        for (span, source, documents, said) in [
+            (&ok, Some("kb"), documents(1), "reported that it retrieved 1 document from `kb`"),
+            (&ok, None, documents(0), "reported that it retrieved 0 documents"),
+            (&ok, Some("kb"), None, "reported that it retrieved documents that it does not name from `kb`"),
+            (&failed, Some("kb"), None, "reported that retrieving from `kb` failed: timeout"),
+        ] {
+            let retrieval = Retrieval { source: source.map(str::to_owned), documents };
+            assert_eq!(said_of(span, &retrieval), said);
+        }
+    }
 
     #[test]
     fn a_span_lies_between_the_sessions_start_and_now() {
         let (began, now) = (100 * NS_PER_S, 200 * NS_PER_S);
         let said = |start_ns, end_ns| {
-            misplaced(&ToolSpan { start_ns, end_ns, ..ToolSpan::default() }, began, now).unwrap_or_default()
+            misplaced(&Span { start_ns, end_ns, ..Span::default() }, began, now).unwrap_or_default()
         };
         assert_eq!(said(began, began), "");
         assert_eq!(said(began, now + FUTURE_NS), "");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, How, IntentRef, Kind, ObservedText, Op, Outcome, SpanRef, ToolCallRef, Verdict};
+use super::{Cause, Context, How, IntentRef, Kind, ObservedText, Op, Outcome, SpanRef, ToolCallRef, Verdict};
 
 /// One thing that the kernel did or refused for a session's process, or a loss, or a change of a session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,9 +90,12 @@ pub struct Event {
     /// What came of it (`tool.ended`, `tool.reported`, `prompt.ended`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
-    /// The span that told of it (`tool.reported`).
+    /// The span that told of it (`tool.reported`, `context.retrieved`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub span: Option<Box<SpanRef>>,
+    /// What was retrieved for a model (`context.retrieved`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<Box<Context>>,
     /// What the program got for it, where agentwatch made the call fail: `EPERM`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errno: Option<Arc<str>>,

@@ -182,6 +182,7 @@ named! {
         ToolEnded = "tool.ended",
         ToolReported = "tool.reported",
         ToolRefused = "tool.refused",
+        ContextRetrieved = "context.retrieved",
         SloSpike = "slo.spike",
         SelfTest = "selftest",
         LogRecovered = "log.recovered",

@@ -124,6 +124,7 @@ pub(super) fn host_event(like: &Event, kind: Kind, reason: String) -> Event {
         prompt: None,
         outcome: None,
         span: None,
+        context: None,
         errno: None,
         count: 1,
         time_last: None,

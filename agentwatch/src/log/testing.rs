@@ -71,6 +71,7 @@ pub fn event(offset: u64, session: &str) -> Event {
         prompt: None,
         outcome: None,
         span: None,
+        context: None,
         errno: None,
         count: 1,
         time_last: None,

@@ -1,5 +1,5 @@
-//! Spans as OTLP/HTTP brings them, in protocol buffers and in JSON: of all that comes the calls of tools, by the GenAI
-//! conventions (`gen_ai.operation.name` is `execute_tool`).
+//! Spans as OTLP/HTTP brings them, in protocol buffers and in JSON: of all that comes the calls of tools and what was
+//! retrieved for a model, by the GenAI conventions (`gen_ai.operation.name` is `execute_tool` or `retrieval`).
 //!
 //! What comes is hostile: it is read field by field without recursion, but for the values of the few attributes that are
 //! looked at, which have bounds of their own. Nothing here knows who sent it.
@@ -15,11 +15,11 @@ mod wire;
 
 pub use self::answer::{failed, taken};
 pub use self::packed::{Packed, unpack};
-pub use self::span::ToolSpan;
+pub use self::span::{Documents, Done, Retrieval, Span, Tool};
 use self::span::{Raw, Unfit};
 use crate::calls::beginning;
 
-/// Calls of tools that are taken of one request: exporters send 512 spans of all kinds at most, where nobody says
+/// Spans that are taken of one request: exporters send 512 spans of all kinds at most, where nobody says
 /// otherwise. What is more is refused.
 pub const SPANS_MAX: usize = 512;
 
@@ -43,8 +43,8 @@ pub struct Malformed(&'static str);
 /// What a request holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Export {
-    /// The calls of tools.
-    pub spans: Vec<ToolSpan>,
+    /// Those that tell of something that counts.
+    pub spans: Vec<Span>,
     /// What is not taken.
     pub refused: Refused,
 }
@@ -67,12 +67,13 @@ impl Refused {
 }
 
 impl Export {
-    /// Takes a span, where it is the call of a tool.
+    /// Takes a span, where it tells of something that counts.
     fn take(&mut self, raw: Result<Raw, Unfit>) {
-        match raw.and_then(ToolSpan::of) {
+        match raw.and_then(Span::of) {
             Ok(Some(_)) if self.spans.len() >= SPANS_MAX => {
-                self.refused
-                    .add(format!("more than {SPANS_MAX} calls of tools at once: send smaller batches"));
+                self.refused.add(format!(
+                    "more than {SPANS_MAX} calls of tools or retrievals at once: send smaller batches"
+                ));
             }
             Ok(Some(span)) => self.spans.push(span),
             // A span of something else.

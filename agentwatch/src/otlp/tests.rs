@@ -124,22 +124,73 @@ fn from_message(spans: &[Value]) -> Result<Export, String> {
 
 #[test]
 fn both_forms_of_a_span_give_the_same() {
-    let expected = ToolSpan {
+    let expected = Span {
         trace: "5b8efff798038103d269b633813fc60c".into(),
         id: "eee19b7ec3c1b174".into(),
         parent: Some("eee19b7ec3c1b173".into()),
         start_ns: START,
         end_ns: END,
-        tool: "write_file".into(),
-        call: Some("call_1".into()),
+        done: Done::Tool(Tool {
+            name: "write_file".into(),
+            call: Some("call_1".into()),
+            input: Some(json!({"path": "/srv/a", "lines": [i64::MIN, 7, true, 0.5, null, null]}).to_string()),
+        }),
         conversation: Some("conv_1".into()),
-        input: Some(json!({"path": "/srv/a", "lines": [i64::MIN, 7, true, 0.5, null, null]}).to_string()),
         output: Some("it took too long".into()),
         failed: true,
         error: Some("timeout".into()),
     };
     for export in [from_json(&request(&[span()])), from_message(&[span()])] {
         assert_eq!(export.unwrap(), Export { spans: vec![expected.clone()], refused: Refused::default() });
+    }
+}
+
+/// The call that a span tells of.
+fn tool(span: &Span) -> &Tool {
+    let Done::Tool(tool) = &span.done else { panic!("{span:?}") };
+    tool
+}
+
+/// What a span says was retrieved whose documents are given so.
+fn retrieved(documents: Value) -> [Retrieval; 2] {
+    let mut span = span();
+    span["name"] = json!("retrieval kb");
+    span["attributes"] = json!([
+        text("gen_ai.operation.name", "retrieval"),
+        text("gen_ai.data_source.id", "kb"),
+        {"key": "gen_ai.retrieval.documents", "value": documents},
+    ]);
+    [from_json(&request(&[span.clone()])), from_message(&[span])].map(|export| {
+        let export = export.unwrap();
+        assert_eq!((export.spans.len(), export.refused.count), (1, 0));
+        let Done::Retrieval(retrieval) = &export.spans[0].done else { panic!("{export:?}") };
+        assert_eq!(retrieval.source.as_deref(), Some("kb"));
+        retrieval.clone()
+    })
+}
+
+#[test]
+fn documents_are_read_as_a_list_and_as_a_text_that_has_one() {
+    let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+    let document = |id: &str| json!({"kvlistValue": {"values": [text("id", id), {"key": "score", "value": {"doubleValue": 0.5}}]}});
+    let list = json!({"arrayValue": {"values": [document("a"), document("b")]}});
+    let many: Vec<Value> = (0..100).map(|id| json!({"id": id, "score": 0.5})).collect();
+    let many = json!({"stringValue": json!(many).to_string()});
+    let long = json!({"stringValue": json!([{"id": "é".repeat(300)}, {"content": "no id"}]).to_string()});
+    for (documents, found) in [
+        (list, Some((ids(&["a", "b"]), 2))),
+        (many, Some(((0..64).map(|id| id.to_string()).collect(), 100))),
+        (long, Some((vec![format!("{}…", "é".repeat(256))], 2))),
+        (json!({"stringValue": "[]"}), Some((ids(&[]), 0))),
+        (json!({"stringValue": "none"}), None),
+        (json!({"stringValue": "[7]"}), None),
+        (json!({"intValue": 7}), None),
+        (json!({"stringValue": format!("[{}{{}}]", "{},".repeat(30_000))}), None),
+    ] {
+        for retrieval in retrieved(documents.clone()) {
+            let kept = retrieval.documents.map(|documents| (documents.ids, documents.count));
+            assert_eq!(kept, found, "{documents}");
+        }
     }
 }
 
@@ -155,7 +206,10 @@ fn a_message_made_by_hand_is_read() {
     let bytes = [&[0x0a, length + 4, 0x12, length + 2, 0x12, length][..], &span].concat();
     let export = read(&bytes, Form::Protobuf).unwrap();
     let found = &export.spans[0];
-    assert_eq!((found.tool.as_str(), found.id.as_str(), found.failed), ("ls", "eee19b7ec3c1b174", false));
+    assert_eq!(
+        (tool(found).name.as_str(), found.id.as_str(), found.failed),
+        ("ls", "eee19b7ec3c1b174", false)
+    );
     assert_eq!(read(&[], Form::Protobuf).unwrap(), Export::default());
     assert_eq!(read(b"{}", Form::Json).unwrap(), Export::default());
 }
@@ -246,15 +300,15 @@ fn texts_are_cut_and_marked_and_what_is_long_is_not_read() {
     ] {
         let spans = [with(key, value)];
         for export in [from_json(&request(&spans)), from_message(&spans)].map(Result::unwrap) {
-            let span = &export.spans[0];
-            let is = if key == "gen_ai.tool.name" { Some(&span.tool) } else { span.input.as_ref() };
+            let tool = tool(&export.spans[0]);
+            let is = if key == "gen_ai.tool.name" { Some(&tool.name) } else { tool.input.as_ref() };
             assert_eq!(is, Some(&found), "{key}");
         }
     }
 }
 
 #[test]
-fn only_calls_of_tools_count_and_only_so_many() {
+fn only_some_spans_count_and_only_so_many() {
     let mut chat = with("gen_ai.operation.name", json!({"stringValue": "chat"}));
     chat["spanId"] = json!("");
     let mut bad_id = span();

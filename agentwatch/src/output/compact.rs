@@ -120,9 +120,10 @@ fn process(process: &Process) -> String {
 
 const fn has_verdict(kind: Kind) -> bool {
     use Kind::{
-        DaemonStart, DaemonStop, IntentChecked, IntentClosed, IntentDeclared, IntentRefused, LogRecovered,
-        LogRemoved, Loss, PolicyApplied, PolicyRefused, PromptEnded, PromptSubmitted, SelfTest, SessionEnd,
-        SessionStart, SloSpike, ToolEnded, ToolRefused, ToolReported, ToolStarted,
+        ContextRetrieved, DaemonStart, DaemonStop, IntentChecked, IntentClosed, IntentDeclared,
+        IntentRefused, LogRecovered, LogRemoved, Loss, PolicyApplied, PolicyRefused, PromptEnded,
+        PromptSubmitted, SelfTest, SessionEnd, SessionStart, SloSpike, ToolEnded, ToolRefused, ToolReported,
+        ToolStarted,
     };
     !matches!(
         kind,
@@ -140,6 +141,7 @@ const fn has_verdict(kind: Kind) -> bool {
             | ToolEnded
             | ToolReported
             | ToolRefused
+            | ContextRetrieved
             | SloSpike
             | SelfTest
             | LogRecovered
@@ -182,6 +184,7 @@ fn operation(event: &Event) -> &'static str {
             | Kind::ToolEnded
             | Kind::ToolReported
             | Kind::ToolRefused
+            | Kind::ContextRetrieved
             | Kind::SloSpike
             | Kind::SelfTest,
             _,

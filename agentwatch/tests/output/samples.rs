@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use agentwatch::event::{
-    Alignment, CallBy, Cause, Check, Child, Encoding, Event, Exit, File, Guarded, How, IntentRef, Kind, Loss,
-    Network, ObservedText, Op, Outcome, PolicyVersion, Process, SpanRef, ToolCallRef, UsedBy, Verdict,
+    Alignment, CallBy, Cause, Check, Child, Context, Encoding, Event, Exit, File, Guarded, How, IntentRef,
+    Kind, Loss, Network, ObservedText, Op, Outcome, PolicyVersion, Process, SpanRef, ToolCallRef, UsedBy,
+    Verdict,
 };
 
 fn text(text: &str) -> ObservedText {
@@ -44,6 +45,7 @@ fn bare(seq: u64, kind: Kind) -> Event {
         prompt: None,
         outcome: None,
         span: None,
+        context: None,
         errno: None,
         count: 1,
         time_last: None,
@@ -175,10 +177,15 @@ fn full(seq: u64) -> Event {
         prompt: Some("tidy up".into()),
         outcome: Some(outcome()),
         span: Some(Box::new(span())),
+        context: Some(Box::new(context())),
         errno: Some("EPERM".into()),
         count: 12,
         time_last: Some("2026-11-21T03:37:13.000000001Z".into()),
     }
+}
+
+fn context() -> Context {
+    Context { source: Some("runbooks".into()), documents: vec!["doc_1".into(), "doc_2".into()], count: 2 }
 }
 
 fn span() -> SpanRef {
@@ -388,6 +395,12 @@ fn calls() -> Vec<Event> {
             reason: Some("2 of 9 spans refused: a span begins before its session".into()),
             count: 2,
             ..of_session(76, Kind::ToolRefused, None)
+        },
+        Event {
+            context: Some(Box::new(context())),
+            span: Some(Box::new(span())),
+            reason: Some("reported that it retrieved 2 documents from `runbooks`".into()),
+            ..of_session(77, Kind::ContextRetrieved, None)
         },
     ]
 }

@@ -73,6 +73,17 @@ def hook(event, **more):
 
 
 with tracer.start_as_current_span("chat some-model", attributes={"gen_ai.operation.name": "chat"}):
+    retrieved = [{"id": "doc_1", "score": 0.95}, {"id": "doc_2", "score": 0.87}]
+    with tracer.start_as_current_span(
+        "retrieval runbooks",
+        attributes={
+            "gen_ai.operation.name": "retrieval",
+            "gen_ai.data_source.id": "runbooks",
+            "gen_ai.retrieval.documents": json.dumps(retrieved),
+            "gen_ai.conversation.id": "conv_1",
+        },
+    ):
+        pass
     tool("call_write", "write_file", {"path": f"{folder}/a"}, lambda: write(f"{folder}/a"))
     tool("call_run", "shell", {"command": "touch"}, lambda: subprocess.run(["touch", f"{folder}/b"], check=True))
     tool("call_denied", "read_file", {"path": "/srv/aw-prod/f"}, lambda: open("/srv/aw-prod/f"))
