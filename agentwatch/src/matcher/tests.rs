@@ -159,7 +159,10 @@ proptest! {
         paths in prop::collection::vec(path(), 1..20),
     ) {
         let globs: Vec<_> = patterns.iter().map(|text| CgroupGlob::parse(text).unwrap()).collect();
-        let compiled = CompiledMatcher::compile((0..).zip(globs.iter().map(Pattern::Cgroup))).unwrap();
+        let compiled = CompiledMatcher::compile((0..).zip(globs.iter().map(Pattern::Cgroup)));
+        // Several `**` between alternatives can need more than the kernel has room for, and are refused.
+        prop_assume!(!matches!(compiled, Err(CompileError::TooManyStates)));
+        let compiled = compiled.unwrap();
         for path in &paths {
             let cuts = (1..=path.len()).filter(|&cut| path.get(cut).is_none_or(|&byte| byte == b'/'));
             let above: Vec<_> = cuts.map(|cut| &path[..cut]).collect();
