@@ -1,5 +1,8 @@
 //! Tool calls of a real agent, as its own hooks tell of them: what of its doings belongs to which.
 
+mod share;
+mod shown;
+
 use std::fs;
 use std::path::Path;
 
@@ -12,6 +15,7 @@ use tests::daemon::{Daemon, Shared};
 use tests::model_server::{ModelServer, Script, ToolCall, Turn, tool_use_id, tool_use_id_of};
 use tests::session::{SessionRun, work_dir};
 
+use self::shown::Shown;
 use crate::agent::SHARED;
 
 pub fn call(name: &str, input: serde_json::Value) -> ToolCall {
@@ -101,7 +105,11 @@ fn each_effect_of_claude_code_has_its_tool_call() -> Result<()> {
         fs::write("/srv/aw-prod/f", "precious")?;
         let (dir, records) = (work_dir()?, work_dir()?);
         let record = records.path().join("record.jsonl");
+        let follower = Shown::follow(daemon, records.path())?;
         let run = run(daemon, dir.path(), &record, script(dir.path()))?;
+        let shown = follower.up_to_the_end_of(&run.session)?;
+        let prompt = run.of_kind(Kind::PromptSubmitted).next().context("no prompt")?;
+        let prompt = prompt.prompt_id.as_ref().with_context(|| json(prompt))?;
         for (name, id, by) in [
             ("a", tool_use_id(0, 0), CallBy::Process),
             ("a-copy", tool_use_id(0, 0), CallBy::Process),
@@ -116,6 +124,10 @@ fn each_effect_of_claude_code_has_its_tool_call() -> Result<()> {
             ensure!((&*call.id, call.by) == (&*id, Some(by)), "{name}: {call:?} {}", json_lines(&run.events));
             let parent = (name == "errand").then(|| tool_use_id(2, 0));
             ensure!(call.parent.as_deref() == parent.as_deref(), "{name}: {call:?}");
+            // And so it is shown to whoever follows the log.
+            let (path, of) = (format!("{}/{name}", dir.path().display()), format!(" {id} prompt {prompt}"));
+            let is_shown = shown.lines().any(|line| line.contains(&path) && line.ends_with(&of));
+            ensure!(is_shown, "no `{path}` with `{of}` in:\n{shown}");
         }
         let by_tcp =
             |event: &&Event| event.network.as_ref().is_some_and(|network| network.transport == "tcp");
@@ -135,7 +147,7 @@ fn each_effect_of_claude_code_has_its_tool_call() -> Result<()> {
             asked.contains("agentwatch refused 1 of what this tool call tried"),
             "the agent was not told: {asked}"
         );
-        share(&run)
+        share::share(&run, dir.path())
     })
 }
 
@@ -186,30 +198,5 @@ fn as_told(run: &SessionRun) -> Result<()> {
             !found.is_empty() && found.iter().all(|alignment| *alignment == Some(Alignment::Aligned));
         ensure!(aligned, "{id} {}: {found:?} {}", op.name(), json_lines(&run.events));
     }
-    Ok(())
-}
-
-/// All that the harness's children do is of a call, but for its hooks.
-fn share(run: &SessionRun) -> Result<()> {
-    let harness = run.pid;
-    let hook = |event: &Event| {
-        let process = event.process.as_ref();
-        process.is_some_and(|one| one.command_args.iter().any(|word| word.0.contains("agentwatch")))
-    };
-    let by_child =
-        |event: &&Event| event.process.as_ref().is_some_and(|one| one.pid != harness) && !hook(event);
-    let (with, without): (Vec<&Event>, Vec<&Event>) = run
-        .own()
-        .filter(|event| event.op.is_some())
-        .filter(by_child)
-        .partition(|event| event.tool_call.is_some());
-    println!("of {} operations of children {} have their call", with.len() + without.len(), with.len());
-    for event in &without {
-        println!("no call: {}", json(event));
-    }
-    ensure!(!with.is_empty(), "none has a call");
-    let share = with.len() as f64 / (with.len() + without.len()) as f64;
-    let sample: Vec<String> = without.iter().take(10).copied().map(json).collect();
-    ensure!(share > 0.9, "only {share}: {sample:#?}");
     Ok(())
 }
